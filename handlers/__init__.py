@@ -1,0 +1,1 @@
+"""The handlers that ship with the inbox, and the examples to copy: one module a subject."""

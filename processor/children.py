@@ -1,0 +1,37 @@
+"""Child processes that don't outlive us, and that Ctrl-C in our terminal leaves to us."""
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def ended_with_us(number: signal.Signals) -> dict[str, Any]:
+    """Return Popen's options for a child in a session of its own that gets signal *number* when we die.
+
+    The last is Linux's alone. It takes the end of the thread that starts a child for its parent's death:
+    start children from a thread that outlives them, best the main one.
+    """
+    # preexec_fn runs after the change of user, which would undo it.
+    return {"start_new_session": True, "preexec_fn": tie_to_us(number)}
+
+
+def tie_to_us(number: signal.Signals) -> Callable[[], None] | None:
+    """Return what a child of ours calls to get signal *number* when we die; None where the system has no such thing.
+
+    To be made before the fork: what it looks up may not be looked up after it.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def end_with_parent() -> None:
+        prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return end_with_parent

@@ -1,0 +1,275 @@
+"""The operators' commands. Each finds what it is about, asks before it changes much, and calls operations.
+
+Exit codes: 0 done, 1 failed or declined, 2 wrong usage, 3 nothing matched, 69 the database does not answer,
+78 bad configuration, 130 interrupted.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import psycopg
+
+from processor import cli_events, migrations, operations, output
+from processor.command import C, connection, json_option
+from processor.loop import BATCH_SIZE, TIMEOUT, Processor, Scope
+from processor.registry import HANDLERS, BadHandlers, load
+from processor.supervisor import Supervisor
+from sql import database
+from sql import log as log_lines
+
+NO_DATABASE, BAD_CONFIGURATION, INTERRUPTED = 69, 78, 130
+
+log = logging.getLogger("processor")
+
+
+def handlers_option(command: C) -> C:
+    """Add --handlers."""
+    return click.option(
+        "--handlers", "modules", multiple=True, default=["handlers"], envvar="HANDLERS", show_envvar=True,
+        show_default=True, metavar="MODULE",
+        help="Package or module with @on functions; its submodules are imported too. Repeatable.",
+    )(command)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="webhook-inbox")
+def cli() -> None:
+    """Hand stored webhook events to their handlers, watch them, and repair what went wrong.
+
+    \b
+    processor demo                                  see it work, with nothing installed
+    processor db migrate                            make the tables in DATABASE_URL
+    processor run --interval 5 --handlers myapp     process events until SIGTERM
+    processor status                                what waits, what is dead, how old
+    processor replay --type call.completed --since 2h
+    """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
+
+
+@cli.command()
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.05),
+    default=5.0,
+    show_default=True,
+    help="Seconds to sleep when fewer events than a batch were due.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, 1000),
+    default=BATCH_SIZE,
+    show_default=True,
+    help="Events a transaction, at most.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that each handle a batch."
+)
+@click.option(
+    "--handler-timeout",
+    type=click.FloatRange(min=0.1),
+    default=TIMEOUT,
+    show_default=True,
+    help="Seconds a handler may take; then its worker is killed and replaced. @on(timeout=) has its own.",
+)
+@click.option("--max-events", type=click.IntRange(min=1), help="Stop after so many attempts.")
+@click.option("--once", is_flag=True, help="Process what is due now, then stop.")
+@click.option("--source", "sources", multiple=True, help="Only events of this source. Repeatable.")
+@click.option("--type", "types", multiple=True, help="Only events of this type. Repeatable.")
+@handlers_option
+def run(  # noqa: PLR0913 - one argument an option
+    *,
+    interval: float,
+    batch_size: int,
+    workers: int,
+    handler_timeout: float,
+    max_events: int | None,
+    once: bool,
+    sources: tuple[str, ...],
+    types: tuple[str, ...],
+    modules: tuple[str, ...],
+) -> None:
+    """Claim due events and hand each to its handlers, until SIGTERM or Ctrl-C.
+
+    The first signal lets the event in hand finish and commits; the second leaves at once. Nothing is lost
+    either way: what was not committed is due again. A worker that dies is replaced. With --once or --max-events
+    there is one worker, which is not watched over.
+    """
+    log_lines.to_stream(os.environ)
+    dsn = database.dsn(os.environ, "inbox-processor")
+    load(modules)
+    connect = partial(psycopg.connect, dsn, **database.CONNECT)
+    scope = Scope(list(sources) or None, list(types) or None)
+    stopping = _until_signal()
+    log.info("processor started handlers=%d workers=%d interval=%gs", len(HANDLERS), workers, interval)
+    if once or max_events:
+        totals = Processor(connect, batch_size, scope, stopping).run(interval, max_events=max_events, once=once)
+        log.info("processor stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
+        return
+    make = partial(Processor, connect, batch_size, scope, stopping, timeout=handler_timeout)
+    code = Supervisor(make, connect, workers, interval, stopping).run()
+    log.info("processor stopped")
+    sys.exit(code)
+
+
+@cli.command()
+@click.option("--watch", is_flag=True, help="Print again every --interval seconds, until Ctrl-C.")
+@click.option("--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds.")
+@json_option
+def status(*, watch: bool, interval: float, as_json: bool) -> None:
+    """Show what waits, what is retried, what is dead, and how old the oldest is."""
+    with connection() as conn:
+        while True:
+            headline, by_type = operations.counts(conn), operations.counts_by_type(conn)
+            if as_json:
+                click.echo(output.json_line({**asdict(headline), "by_type": by_type}))
+            else:
+                if watch and sys.stdout.isatty():
+                    click.clear()
+                _print_status(headline, by_type)
+            if not watch:
+                return
+            try:
+                time.sleep(interval)
+            except KeyboardInterrupt:
+                sys.exit(INTERRUPTED)
+
+
+@cli.command()
+@click.option("--fresh", is_flag=True, help="Wipe the demo's own database first.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the demo's database lies. Default: below ~/.local/share, for root /var/lib.",
+)
+@click.option("--exit", "leave", is_flag=True, help="End after the samples; exit 1 if one went wrong.")
+def demo(*, fresh: bool, data_dir: Path | None, leave: bool) -> None:
+    """See it work: a private PostgreSQL, receiver, processor and 30 signed deliveries of four providers.
+
+    Needs nothing but `pip install 'webhook-inbox[demo]'`: no Docker, no PostgreSQL, root or not. Stays up until
+    Ctrl-C; a second run keeps the data. With DATABASE_URL set, that database is used instead.
+    """
+    # Imported here: no other command brings its own database.
+    from processor import demo as whole  # noqa: PLC0415
+    from processor.postgres import Unavailable, default_data_dir  # noqa: PLC0415
+
+    try:
+        if not whole.demo(data_dir or default_data_dir(), fresh=fresh, leave=leave):
+            sys.exit(INTERRUPTED)
+    except (whole.DemoFailed, Unavailable) as error:
+        _fail(str(error), 1)
+
+
+@cli.command()
+@handlers_option
+@json_option
+def handlers(modules: tuple[str, ...], *, as_json: bool) -> None:
+    """List the registered handlers and the events each is for."""
+    load(modules)
+    found = [
+        {
+            "event_type": event_type,
+            "provider": handler.provider or "any",
+            "source": handler.source or "any",
+            "handler": handler.name,
+            "max_attempts": handler.max_attempts,
+        }
+        for handler in HANDLERS
+        for event_type in handler.event_types
+    ]
+    found.sort(key=lambda row: str(row["event_type"]))
+    output.rows(found, ["event_type", "provider", "source", "handler", "max_attempts"], as_json=as_json)
+
+
+@cli.group()
+def db() -> None:
+    """Make and inspect the tables."""
+
+
+@db.command("migrate")
+def db_migrate() -> None:
+    """Apply the migrations that are pending. Safe to run from several machines at once."""
+    with connection() as conn:
+        applied = migrations.migrate(conn)
+    for name in applied:
+        click.echo(f"applied {name}", err=True)
+    if not applied:
+        click.echo("nothing to do: the schema is current", err=True)
+
+
+@db.command("status")
+@json_option
+def db_status(*, as_json: bool) -> None:
+    """List the migrations and when each was applied here."""
+    with connection() as conn:
+        found = [asdict(state) for state in migrations.status(conn)]
+    output.rows(found, ["version", "name", "applied_at", "changed"], as_json=as_json)
+
+
+@db.command("sql")
+@click.option("--grants", is_flag=True, help="The two roles of least privilege instead.")
+def db_sql(*, grants: bool) -> None:
+    """Print the schema as SQL, for a DBA to read or run."""
+    if grants:
+        click.echo(resources.files("sql").joinpath("grant_roles.sql").read_text(encoding="utf-8"))
+    else:
+        click.echo(migrations.script())
+
+
+for command in (cli_events.events, cli_events.replay, cli_events.skip, cli_events.dead):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command, and turn what it raises into one line and an exit code."""
+    try:
+        cli(prog_name="processor")
+    except (database.NoDatabase, BadHandlers) as error:
+        _fail(str(error), BAD_CONFIGURATION)
+    except psycopg.errors.UndefinedTable:
+        _fail("the database has no tables of ours; run `processor db migrate`", BAD_CONFIGURATION)
+    except psycopg.OperationalError as error:
+        # libpq's text names host, port and user, never the password.
+        _fail(f"the database does not answer: {' '.join(str(error).split())}", NO_DATABASE)
+    except psycopg.errors.InsufficientPrivilege as error:
+        _fail(f"{error.diag.message_primary}; see `processor db sql --grants`", BAD_CONFIGURATION)
+
+
+def _fail(words: str, code: int) -> NoReturn:
+    click.echo(f"error: {words}", err=True)
+    sys.exit(code)
+
+
+def _until_signal() -> threading.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; a second ends the process there and then."""
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: object) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopping
+
+
+def _print_status(headline: operations.Counts, by_type: list[operations.Row]) -> None:
+    row = asdict(headline)
+    row["oldest"] = output.age(headline.oldest_seconds)
+    output.fields(row, ["oldest", "unprocessed", "due", "retrying", "dead", "processed_last_hour"])
+    if by_type:
+        click.echo()
+        for kind in by_type:
+            kind["oldest"] = output.age(kind["oldest_seconds"])
+        columns = ["source", "event_type", "unprocessed", "due", "retrying", "dead", "processed_last_hour", "oldest"]
+        output.rows(by_type, columns, as_json=False)

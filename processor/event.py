@@ -1,0 +1,93 @@
+"""An event as a handler sees it, and the two answers a handler has besides returning and raising."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qsl
+
+RETRY_LATER_MAX = 366 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One claimed row of webhook_events.
+
+    payload is what the body's JSON or form holds: for a form a dict of names to text, or to a list where
+    a name repeats; None where the body does not parse (parse_error says why; body has the bytes).
+    attempt counts this run: 1, 2, ...; replays counts how often it was made due again by hand.
+    occurred_at is by the provider's clock, None where it sends no time; received_at by the database's.
+    """
+
+    id: int
+    app_id: str
+    source: str
+    provider: str
+    event_id: str
+    event_type: str
+    provider_type: str
+    subject: str | None
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    payload: Any
+    parse_error: str | None
+    occurred_at: datetime | None
+    received_at: datetime
+    attempt: int
+    replays: int
+
+    @property
+    def subject_id(self) -> str:
+        """The subject without its kind: ``CA...`` of ``call/CA...``; "" where there is no subject."""
+        return (self.subject or "").partition("/")[2]
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The parameters of the URL that the provider called, decoded; the last of a repeated one."""
+        return dict(parse_qsl(self.url.partition("?")[2], keep_blank_values=True))
+
+    @property
+    def key(self) -> str:
+        """An idempotency key for calls to other services: the same at every attempt, new at a replay."""
+        return f"{self.source}:{self.event_id}:{self.replays}"
+
+
+def read_payload(text: str | None) -> Any:
+    """Return the value of a jsonb column's text; never raises, since one row must not fail the batch it is in.
+
+    An integer of more digits than Python takes is a Decimal; JSON nested beyond Python's depth is None.
+    """
+
+    def integer(digits: str) -> int | Decimal:
+        return int(digits) if len(digits) <= 4000 else Decimal(digits)
+
+    try:
+        return None if text is None else json.loads(text, parse_int=integer)
+    except RecursionError:
+        return None
+
+
+class RetryLater(Exception):
+    """Answer of a handler: not now. The event is due again after so many seconds, and no attempt is spent.
+
+    What the handlers of this event wrote is rolled back.
+    """
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        if not 0 < seconds <= RETRY_LATER_MAX:
+            raise ValueError(f"RetryLater: expected seconds > 0 and at most {RETRY_LATER_MAX}, got {seconds!r}")
+        super().__init__(reason or f"to be tried again in {seconds:g} s")
+        self.seconds = seconds
+
+
+class Discard(Exception):
+    """Answer of a handler: never. The event becomes a dead letter with this reason; a replay revives it.
+
+    What the handlers of this event wrote is rolled back.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)

@@ -1,0 +1,117 @@
+"""Which functions an event goes to. Filled by ``@on`` as the handlers' modules are imported."""
+
+import inspect
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+from psycopg import Connection
+
+from processor.event import Event
+
+Function = Callable[[Event, Connection], Any]
+F = TypeVar("F", bound=Function)
+MAX_ATTEMPTS = 12
+
+
+class BadHandlers(Exception):
+    """A handlers' module can't be used; a processor without it would call its events unknown."""
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One registered function, and the events it is for."""
+
+    function: Function
+    event_types: tuple[str, ...]
+    provider: str | None
+    source: str | None
+    max_attempts: int
+    timeout: float | None
+
+    @property
+    def name(self) -> str:
+        """``module.function``."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+    def takes(self, event: Event) -> bool:
+        """Tell whether *event* is this handler's."""
+        return (
+            event.event_type in self.event_types
+            and self.provider in (None, event.provider)
+            and self.source in (None, event.source)
+        )
+
+
+HANDLERS: list[Handler] = []
+
+
+def on(
+    *event_types: str,
+    provider: str | None = None,
+    source: str | None = None,
+    max_attempts: int = MAX_ATTEMPTS,
+    timeout: float | None = None,
+) -> Callable[[F], F]:
+    """Register a function ``handler(event, conn)`` for these event types.
+
+    Several functions for one event run in the order of their registration, in one transaction with its
+    processed_at: all of their writes on *conn* are committed, or none. A function answers by returning
+    (done), by raising RetryLater or Discard, or by raising anything else: then the event is attempted
+    again after a backoff, and is a dead letter after *max_attempts* attempts. One that takes more than *timeout*
+    seconds (None: `processor run --handler-timeout`) has its process killed, and that attempt counted.
+
+    Raises TypeError for a function that isn't a plain ``def`` of two arguments.
+    """
+    if not event_types or not all(isinstance(event_type, str) and event_type for event_type in event_types):
+        raise TypeError(f"@on: expected at least one event type as text, got {event_types!r}")
+    if max_attempts < 1 or (timeout is not None and not timeout > 0):
+        raise TypeError(f"@on: expected max_attempts >= 1 and timeout > 0, got {max_attempts!r} and {timeout!r}")
+
+    def register(function: F) -> F:
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"@on: expected a plain def, got an async or generator function {function.__qualname__!r}")
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError:
+            raise TypeError(f"@on: expected def {function.__qualname__}(event, conn)") from None
+        HANDLERS.append(Handler(function, event_types, provider, source, max_attempts, timeout))
+        return function
+
+    return register
+
+
+def handlers_of(event: Event) -> list[Handler]:
+    """Return the handlers that *event* goes to, in the order of their registration."""
+    return [handler for handler in HANDLERS if handler.takes(event)]
+
+
+def load(modules: Iterable[str]) -> None:
+    """Import each module, and a package's modules with it; the current directory is looked in first.
+
+    Raises BadHandlers for one that can't be imported, or that registers nothing.
+    """
+    modules = [name for name in modules if name.strip()]
+    if not modules:
+        raise BadHandlers("no handlers: name a package or module with @on functions; --handlers, or HANDLERS")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    for name in modules:
+        try:
+            module = import_module(name)
+            for found in pkgutil.iter_modules(getattr(module, "__path__", [])):
+                import_module(f"{name}.{found.name}")
+        except Exception as error:
+            *_, last = traceback.extract_tb(error.__traceback__)
+            where = f"{last.filename}:{last.lineno}"
+            raise BadHandlers(
+                f"handlers {name!r}: can't be imported: {type(error).__name__}: {error} ({where}); "
+                "name a module or package that is installed or in the current directory"
+            ) from error
+        if not any(f"{handler.function.__module__}.".startswith(f"{name}.") for handler in HANDLERS):
+            raise BadHandlers(f"handlers {name!r}: registers no handler; add one with @on")

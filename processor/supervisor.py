@@ -1,0 +1,209 @@
+"""The processes of `processor run`: a worker each, replaced when it dies, killed when a handler takes too long.
+
+A handler that hangs in C or in a loop can't be interrupted from within, so a worker is a process of its own. It
+tells what it is at through a page of shared memory: no call to the system an event.
+"""
+
+import logging
+import mmap
+import os
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import NoReturn
+
+import psycopg
+from psycopg import Connection
+
+from processor.backoff import backoff
+from processor.children import tie_to_us
+from processor.event import Event
+from processor.failure import describe
+from processor.loop import Processor
+from sql import load
+
+log = logging.getLogger("processor")
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TICK = 0.1  # seconds between two looks at the workers
+BAD_CONFIGURATION = 78  # a worker that ends with it would do so again: all end
+RESTART_SECONDS = 1.0  # a worker that lived shorter is replaced after so long, so that a broken one doesn't spin
+# event (0: none), run, server process, attempt, attempts at most, seconds allowed, deadline (monotonic)
+AT_WORK = struct.Struct("qqqqqdd")
+
+
+class Page:
+    """What a worker is at, written by it and read by its supervisor."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, AT_WORK.size)
+
+    def begin(self, event: Event, run_id: int, backend: int, most: int, seconds: float) -> None:
+        """Say that an event's handlers start now, and how long they may take."""
+        until = time.monotonic() + seconds
+        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, event.attempt, most, seconds, until)
+
+    def end(self) -> None:
+        """Say that no handler is running."""
+        AT_WORK.pack_into(self.memory, 0, 0, 0, 0, 0, 0, 0.0, 0.0)
+
+    def read(self) -> "AtWork":
+        """Return what was said last."""
+        return AtWork(*AT_WORK.unpack_from(self.memory))
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """An attempt under way; event is 0 between two."""
+
+    event: int
+    run_id: int
+    backend: int
+    attempt: int
+    most: int
+    seconds: float
+    deadline: float
+
+    @property
+    def late(self) -> bool:
+        """Tell whether it has had its time."""
+        return self.event != 0 and time.monotonic() > self.deadline
+
+
+@dataclass
+class Child:
+    """A worker's process."""
+
+    pid: int
+    page: Page
+    started_at: float
+
+
+@dataclass
+class Supervisor:
+    """Keeps so many workers running until *stopping* is set, then lets each finish the event in hand.
+
+    worker: makes the Processor of a new process; connect: as a Processor's. Fork is safe: this process has no
+    thread and no connection but for the moment in which it records a timeout.
+    """
+
+    worker: Callable[[], Processor]
+    connect: Callable[[], Connection]
+    workers: int
+    interval: float
+    stopping: threading.Event
+    children: list[Child] = field(default_factory=list)
+    due: list[float] = field(default_factory=list)
+
+    def run(self) -> int:
+        """Return the exit code: 0, or that of a worker whose configuration is bad."""
+        self.due = [0.0] * self.workers
+        code = 0
+        while not self.stopping.is_set():
+            now = time.monotonic()
+            for _ in range(sum(at <= now for at in self.due)):
+                self.children.append(self._start())
+            self.due = [at for at in self.due if at > now]
+            self.stopping.wait(TICK)
+            code = max(code, self._collect())
+            self._end_late()
+            if code:
+                self.stopping.set()
+        for child in self.children:
+            os.kill(child.pid, signal.SIGTERM)
+        while self.children:
+            time.sleep(TICK / 4)
+            self._collect()
+            self._end_late()
+        return code
+
+    def _start(self) -> Child:
+        page, tie = Page(), tie_to_us(signal.SIGKILL)
+        sys.stderr.flush()
+        # Held back until the child has a handler of its own: by ours, a signal that both had seen would be its second.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        pid = os.fork()
+        if pid == 0:
+            _work(self.worker, page, self.interval, tie)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        return Child(pid, page, time.monotonic())
+
+    def _collect(self) -> int:
+        """Take leave of the workers that ended; have each replaced. Return the code of one with a bad configuration."""
+        code = 0
+        for child in list(self.children):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid == 0:
+                continue
+            self.children.remove(child)
+            ended = os.waitstatus_to_exitcode(status)
+            if ended == BAD_CONFIGURATION:
+                code = ended
+            elif ended != 0 or not self.stopping.is_set():
+                how = f"signal={signal.Signals(-ended).name}" if ended < 0 else f"exit={ended}"
+                log.error("worker died pid=%d %s event=%d", child.pid, how, child.page.read().event)
+                lived = time.monotonic() - child.started_at
+                self.due.append(time.monotonic() + (0.0 if lived > RESTART_SECONDS else RESTART_SECONDS / 4))
+        return code
+
+    def _end_late(self) -> None:
+        for child in self.children:
+            at_work = child.page.read()
+            if at_work.late:
+                time.sleep(0.01)  # it may just have been writing: a page is not written at once
+                if child.page.read() == at_work:
+                    self._time_out(child, at_work)
+
+    def _time_out(self, child: Child, at_work: AtWork) -> None:
+        """Kill a worker, and count the attempt it was at; nobody else of its batch is to blame."""
+        log.error("event timed out id=%d after=%gs; its worker is replaced", at_work.event, at_work.seconds)
+        wait = None if at_work.attempt >= at_work.most else backoff(at_work.attempt)
+        names = {
+            "id": at_work.event,
+            "attempt": at_work.attempt,
+            "counted": True,
+            "error": f"Timeout: its handlers took more than {at_work.seconds:g} s",
+            "wait": wait,
+        }
+        try:
+            with self.connect() as conn:
+                conn.execute(load("end_run"), {"run_id": at_work.run_id})
+                os.kill(child.pid, signal.SIGKILL)
+                # A statement goes on without its client, and keeps its locks.
+                conn.execute("SELECT pg_terminate_backend(%s)", [at_work.backend])
+                with conn.transaction():
+                    conn.execute("SET LOCAL lock_timeout = '2s'")
+                    conn.execute(load("mark_failed"), names)
+        except psycopg.Error as error:
+            log.warning("attempt not counted id=%d cause=%s", at_work.event, describe(error))
+            os.kill(child.pid, signal.SIGKILL)
+        child.page.end()
+
+
+def _work(make: Callable[[], Processor], page: Page, interval: float, tie: Callable[[], None] | None) -> NoReturn:
+    """Be a worker, in its own process; never return from it."""
+    code = 1
+    try:
+        os.setsid()  # Ctrl-C in the terminal goes to the supervisor alone
+        if tie:
+            tie()
+        worker = make()
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: worker.stopping.set())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        worker.page = page
+        totals = worker.run(interval)
+        log.info("worker stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
+        code = 0
+    except psycopg.errors.InsufficientPrivilege as error:
+        log.error("worker stopped cause=%s; see `processor db sql --grants`", describe(error))
+        code = BAD_CONFIGURATION
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it ends here and not in the supervisor's code
+        log.error("worker failed cause=%s", describe(error))
+    finally:
+        sys.stderr.flush()
+        os._exit(code)

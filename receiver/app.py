@@ -1,0 +1,262 @@
+"""Between the socket and the row: which source, is it genuine, which events, commit, answer.
+
+The order is the contract: nothing is parsed before it is proven, nothing is answered 2xx before it is
+committed, and whatever is wrong with a request's proof gets one and the same 401.
+"""
+
+import asyncio
+import hmac
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from receiver.delivery import BadSignature, Delivery, Identity, unparseable
+from receiver.settings import MAX_BODY, BadSettings, Settings, Source, from_environ
+from receiver.store import DEADLINE, Store, Unavailable
+from sql import log as log_lines
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+log = logging.getLogger("receiver")
+
+RECEIPT_DEADLINE = 10.0  # seconds for a request's body to arrive
+READY_SECONDS = 1.0  # how long an answer of /readyz is reused
+LARGE_BODY = 64 * 1024  # bytes that are examined in less than some ms, whatever they are
+CLOSE = {"connection": "close"}
+
+
+class TooLarge(Exception):
+    """The body is longer than its source takes."""
+
+
+class Gone(Exception):
+    """The client went away before its body was complete."""
+
+
+def from_env() -> Starlette:
+    """Return the app that the environment describes, for ``uvicorn --factory receiver.app:from_env``.
+
+    Raises SystemExit with the configuration's faults.
+    """
+    log_lines.to_stream(os.environ)
+    # A GET callback's URL holds phone numbers.
+    logging.getLogger("uvicorn.access").disabled = True
+    try:
+        return create_app(from_environ(os.environ))
+    except BadSettings as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def create_app(
+    settings: Settings,
+    *,
+    now: Callable[[], float] = time.time,
+    receipt_deadline: float = RECEIPT_DEADLINE,
+    deadline: float = DEADLINE,
+) -> Starlette:
+    """Return the ASGI app. *now*: the clock, unix seconds, that signed timestamps are held against."""
+    for source in settings.sources:
+        for secret in source.secrets:
+            if len(secret.value) < source.adapter.SECRET_BYTES:
+                log.warning(
+                    "secret short source=%s secret=%s; expected %d bytes or more",
+                    source.name,
+                    secret.name,
+                    source.adapter.SECRET_BYTES,
+                )
+    store = Store(settings.dsn, deadline)
+    health = Health(store)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        await store.open()
+        yield
+        await store.close()
+
+    app = Starlette(
+        routes=[
+            Route("/livez", health.live),
+            Route("/readyz", health.ready),
+        ],
+        lifespan=lifespan,
+    )
+    # Not a route: none matches every path, and what no route matches is answered in words.
+    app.router.default = Door(settings, store, now, receipt_deadline)
+    app.router.redirect_slashes = False  # a signed request is never redirected
+    return app
+
+
+class Health:
+    """Whether the process lives, and whether it can store; the one never asks the database."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.checked_at = -READY_SECONDS
+        self.reason: str | None = None
+
+    async def live(self, _request: Request) -> Response:
+        """Answer 200 as long as the event loop turns."""
+        return PlainTextResponse("ok\n")
+
+    async def ready(self, _request: Request) -> Response:
+        """Answer 200 when the database answers and has its tables, else 503 and why."""
+        if time.monotonic() - self.checked_at >= READY_SECONDS:
+            self.reason = await self.store.ready()
+            self.checked_at = time.monotonic()
+        if self.reason is None:
+            return JSONResponse({"ready": True})
+        return JSONResponse({"ready": False, "reasons": [self.reason]}, status_code=503)
+
+
+class Door:
+    """The ASGI endpoint of every source."""
+
+    def __init__(self, settings: Settings, store: Store, now: Callable[[], float], receipt_deadline: float) -> None:
+        self.by_path = {path.encode(): source for source in settings.sources for path in source.paths}
+        self.store = store
+        self.now = now
+        self.receipt_deadline = receipt_deadline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        source = self.by_path.get(scope.get("raw_path") or scope["path"].encode())
+        try:
+            response = await self._receive(source, scope, receive)
+        except Gone:
+            log.info("delivery broken off source=%s", _name(source))
+            return
+        await response(scope, receive, send)
+
+    async def _receive(self, source: Source | None, scope: Scope, receive: Receive) -> Response:
+        method, headers = scope["method"], _headers(scope)
+        methods = source.adapter.METHODS if source else ("POST",)
+        if method not in methods:
+            return Response(status_code=405, headers={"allow": ", ".join(methods)})
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            return _refused(source, 415, "the body is compressed", CLOSE)
+        try:
+            async with asyncio.timeout(self.receipt_deadline):
+                body = await _read(receive, headers, source.max_body if source else MAX_BODY)
+        except TooLarge:
+            return _refused(source, 413, "the body is too large", CLOSE)
+        except TimeoutError:
+            return _refused(source, 408, "the body did not arrive in time", CLOSE)
+        base_url = source.base_url if source else ""
+        delivery = Delivery(method, base_url, _target(scope), headers, body)
+        try:
+            await self._examine(self._authenticate, source, delivery)
+        except BadSignature as error:
+            return _refused(source, 401, str(error))
+        assert source is not None  # noqa: S101 - nobody authenticates at an unknown path
+        events = await self._examine(_identify, source, delivery)
+        return await self._keep(source, delivery, events)
+
+    async def _examine(self, how: Callable[[S, Delivery], T], source: S, delivery: Delivery) -> T:
+        """Call how(source, delivery); for a large body in a thread, so that other requests don't wait for it."""
+        if len(delivery.body) <= LARGE_BODY:
+            return how(source, delivery)
+        return await asyncio.to_thread(how, source, delivery)
+
+    def _authenticate(self, source: Source | None, delivery: Delivery) -> None:
+        """Return if one of the source's secrets proves *delivery*, else raise BadSignature."""
+        if source is None:
+            # About the work that a known source does, so that time tells little of which paths exist.
+            hmac.digest(b"nobody", delivery.body, "sha256")
+            raise BadSignature("no such source")
+        if not source.secrets:
+            return  # settings let this pass for a source that says insecure = true, and for no other
+        for secret in source.secrets:
+            try:
+                source.adapter.verify(delivery, secret.value, source.options, self.now())
+            except BadSignature as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - a stranger's bytes must never make a 500
+                failure = BadSignature(f"{source.provider}: verifying raised {type(error).__name__}")
+            else:
+                return
+        raise failure
+
+    async def _keep(self, source: Source, delivery: Delivery, events: list[Identity]) -> Response:
+        try:
+            saved = await self.store.save(source, delivery, events)
+        except Unavailable as error:
+            log.error("delivery not stored source=%s status=503 cause=%s", source.name, error)
+            return Response(status_code=503, headers={"retry-after": "5"})
+        for event, row in zip(events, saved, strict=True):
+            if not row.duplicate:
+                log.info("delivery stored source=%s type=%s id=%d", source.name, event.event_type, row.id)
+            elif row.same_body:
+                log.info("delivery repeated source=%s type=%s id=%d", source.name, event.event_type, row.id)
+            else:
+                log.warning(
+                    "delivery repeated with another body source=%s type=%s id=%d; the first is kept",
+                    source.name,
+                    event.event_type,
+                    row.id,
+                )
+        answer = source.adapter.answer(delivery, source.options)
+        return Response(answer.body, media_type=answer.media_type)
+
+
+async def _read(receive: Receive, headers: dict[str, str], most: int) -> bytes:
+    """Return the body. Raises TooLarge as soon as that is known, Gone when the client hangs up."""
+    announced = headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > most:
+        raise TooLarge
+    chunks, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > most:
+            raise TooLarge
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _target(scope: Scope) -> str:
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    query: bytes = scope["query_string"]
+    return (path + b"?" + query if query else path).decode("latin-1")
+
+
+def _identify(source: Source, delivery: Delivery) -> list[Identity]:
+    try:
+        return source.adapter.identify(delivery)
+    except Exception as error:  # noqa: BLE001 - what is authentic is kept, whatever our reading of it
+        log.error("delivery not understood source=%s cause=%s", source.name, type(error).__name__)
+        return [unparseable(delivery, f"{source.provider}: identifying raised {type(error).__name__}")]
+
+
+def _refused(source: Source | None, status: int, cause: str, headers: dict[str, str] | None = None) -> Response:
+    """Return an answer without a body: what a provider is sent may be spoken or texted to somebody."""
+    log.warning("delivery refused source=%s status=%d cause=%s", _name(source), status, cause)
+    return Response(status_code=status, headers=headers)
+
+
+def _name(source: Source | None) -> str:
+    return source.name if source else "unknown"

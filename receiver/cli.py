@@ -1,0 +1,256 @@
+"""The receiver's commands: run it, list its sources, send it a signed sample.
+
+Exit codes: 0 done, 1 a delivery was refused, 2 wrong usage, 69 no receiver answers, 78 bad configuration.
+"""
+
+import http.client
+import json
+import os
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from receiver.delivery import Delivery
+from receiver.samples import TYPES, NoSample, Sample, build
+from receiver.settings import BadSettings, Source, from_environ, sources_from
+from receiver.tour import tour
+from sql import log as log_lines
+
+UNAVAILABLE, BAD_CONFIGURATION = 69, 78
+KEEP_ALIVE = 75  # seconds; longer than a proxy in front keeps an idle connection, so that it isn't cut under it
+DRAIN = 10  # seconds for requests under way at SIGTERM
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="webhook-inbox")
+def cli() -> None:
+    """Receive provider webhooks: check the signature, store the event, then answer.
+
+    \b
+    receiver run --port 8000              take deliveries; prints each source's URL
+    receiver sources                      which sources are on, and their URLs
+    receiver send agent call.completed    a signed sample to a running receiver
+    """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
+
+
+@cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8000,
+    show_default=True,
+    envvar="PORT",
+    show_envvar=True,
+    type=click.IntRange(0, 65535),
+    help="Port; 0 takes a free one.",
+)
+def run(host: str, port: int) -> None:
+    """Take deliveries until SIGTERM or Ctrl-C; then finish those under way.
+
+    Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
+    TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
+    URL: set BASE_URL to what is configured at Twilio, whatever proxy stands in front.
+    """
+    # Imported here: the other commands need no server.
+    import uvicorn  # noqa: PLC0415
+
+    from receiver.app import create_app  # noqa: PLC0415
+
+    log_lines.to_stream(os.environ)
+    settings = from_environ(os.environ)
+    port = port or _free_port(host)
+    for source in settings.sources:
+        for url in urls(source, f"http://{host}:{port}"):
+            click.echo(f"{source.name:<14} {url}", err=True)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=host,
+            port=port,
+            workers=1,  # else WEB_CONCURRENCY counts, which platforms set
+            http="h11",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=DRAIN,
+        )
+    )
+
+    def stop(*_: object) -> None:
+        if not server.started:
+            sys.exit(0)
+
+    # uvicorn handles both while it serves, and raises them again at its end, where they mean nothing more.
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    server.run()
+    if not server.started:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines instead of text.")
+def sources(*, as_json: bool) -> None:
+    """List the sources that are on, each with the URLs to paste into its provider's console."""
+    for source in sources_from(os.environ):
+        found = urls(source, "http://127.0.0.1:8000")
+        if as_json:
+            row = {"source": source.name, "provider": source.provider, "app_id": source.app_id, "urls": found,
+                   "secrets": [secret.name for secret in source.secrets], "max_body": source.max_body}  # fmt: skip
+            click.echo(json.dumps(row))
+        else:
+            for url in found:
+                click.echo(f"{source.name}\t{source.provider}\t{url}")
+
+
+@cli.command()
+@click.argument("source", required=False)
+@click.argument("event_type", metavar="TYPE", required=False)
+@click.option("--to", default="http://127.0.0.1:8000", show_default=True, metavar="URL", help="The receiver.")
+@click.option(
+    "--id", "subject_id", default="", help="Subject: CA..., SM..., a call or reminder id. Default: a new one."
+)
+@click.option("--override", multiple=True, metavar="NAME=VALUE", help="Set a field of the payload. Repeatable.")
+@click.option("--count", type=click.IntRange(1, 100_000), default=1, show_default=True, help="So many events.")
+@click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Each event so often.")
+@click.option("--forge", is_flag=True, help="Sign with a wrong secret: must be refused.")
+@click.option("--curl", is_flag=True, help="Print the curl command instead of sending.")
+@click.option("--tour", "touring", is_flag=True, help="Send the demo's deliveries to all default sources.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines instead of text.")
+def send(  # noqa: PLR0913 - one argument an option
+    *, source: str | None, event_type: str | None, to: str, subject_id: str, override: tuple[str, ...],
+    count: int, repeat: int, forge: bool, curl: bool, touring: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Send signed sample deliveries to a running receiver that has the same configuration.
+
+    \b
+    receiver send                                  which types there are
+    receiver send twilio call.completed --id CA0123
+    receiver send agent call.failed --curl         the same as a curl command
+    """  # noqa: D301 - see above
+    to = receiver_at(to)
+    configured = {found.name: found for found in sources_from(os.environ)}
+    if touring:
+        deliver([(name, sample, note) for name, sample, note in tour() if name in configured], configured, to, as_json)
+        return
+    if not source or not event_type:
+        for name, found in configured.items():
+            click.echo(f"{name}: {' '.join(TYPES[found.provider])}")
+        return
+    if source not in configured:
+        raise click.UsageError(f"no source {source!r}; on are {', '.join(configured)}")
+    fields = dict(pair.partition("=")[::2] for pair in override)
+    samples = [Sample(event_type, subject_id, fields, forge)] * count
+    if curl:
+        click.echo(curl_command(build(configured[source], samples[0], datetime.now(UTC)), to))
+        return
+    deliver([(source, sample, "") for sample in samples], configured, to, as_json, repeat)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a receiver answered: the status, and after how many milliseconds."""
+
+    status: int
+    ms: float
+    body: str
+
+
+def deliver(
+    steps: list[tuple[str, Sample, str]], configured: dict[str, Source], to: str, as_json: bool, repeat: int = 1
+) -> None:
+    """Send each sample, print each answer; exit 1 if one was refused that wasn't forged."""
+    refused = False
+    for name, sample, note in steps:
+        delivery = build(configured[name], sample, datetime.now(UTC))
+        (event,) = configured[name].adapter.identify(delivery)
+        for _ in range(repeat):
+            sent = post(delivery, to)
+            refused = refused or (sent.status >= 300 and not sample.forged)
+            row: dict[str, Any] = {
+                "source": name, "event_type": event.event_type, "subject": event.subject, "event_id": event.event_id,
+                "status": sent.status, "ms": round(sent.ms, 1), "note": note,
+            }  # fmt: skip
+            words = f"{sent.status}  {name:<13}{event.event_type:<20}{event.subject or '-'}  {sent.ms:.1f} ms  {note}"
+            click.echo(json.dumps(row) if as_json else words.rstrip())
+    if refused:
+        sys.exit(1)
+
+
+def post(delivery: Delivery, to: str) -> Sent:
+    """Send *delivery* to the receiver at *to*, whatever its public URL says."""
+    url = urlsplit(to)
+    connection_class = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = connection_class(url.netloc, timeout=20)
+    started = time.monotonic()
+    try:
+        connection.request(delivery.method, delivery.target, delivery.body, dict(delivery.headers))
+        response = connection.getresponse()
+        return Sent(response.status, (time.monotonic() - started) * 1000, response.read().decode("utf-8", "replace"))
+    finally:
+        connection.close()
+
+
+def curl_command(delivery: Delivery, to: str) -> str:
+    """Return a command for a shell that sends *delivery*."""
+    words = ["curl", "-i", to.rstrip("/") + delivery.target]
+    for name, value in delivery.headers.items():
+        words += ["-H", f"{name}: {value}"]
+    words += ["--data-raw", delivery.body.decode()]
+    return " ".join(map(shlex.quote, words))
+
+
+def urls(source: Source, local: str) -> list[str]:
+    """Return the source's URLs: public where its base URL is known, else local ones."""
+    return [(source.base_url or local) + path for path in source.paths]
+
+
+def receiver_at(to: str) -> str:
+    """Return ``http://host:port`` of what a person typed. Raises click.UsageError."""
+    try:
+        url = urlsplit(to if "://" in to else f"http://{to}")
+        _ = url.port  # raises ValueError beyond 65535
+        if url.scheme in ("http", "https") and url.hostname and url.path in ("", "/"):
+            return f"{url.scheme}://{url.netloc}"
+    except ValueError:
+        pass
+    raise click.UsageError(f"--to: expected http://host:port, without a path, got {to!r}")
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """Run the command, and turn what it raises into lines and an exit code."""
+    try:
+        cli(prog_name="receiver")
+    except BadSettings as error:
+        _fail(error.faults, BAD_CONFIGURATION)
+    except NoSample as error:
+        _fail([str(error)], 2)
+    except OSError as error:
+        _fail([f"no receiver answers: {error}; start one with `receiver run`"], UNAVAILABLE)
+
+
+def _fail(faults: list[str], code: int) -> None:
+    for fault in _lines(faults):
+        click.echo(f"error: {fault}", err=True)
+    sys.exit(code)
+
+
+def _lines(faults: list[str]) -> Iterator[str]:
+    return (line for fault in faults for line in fault.splitlines())

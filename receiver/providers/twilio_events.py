@@ -1,0 +1,290 @@
+"""What Twilio's requests are about: each kind of webhook, its normalised type, its key and its subject.
+
+No kind carries an event id. A key is made of the signed fields that stay the same when Twilio repeats
+the request, and differ between two events (providers' documentation; tests/vectors/payloads-twilio.json).
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from receiver.delivery import (
+    Delivery,
+    Identity,
+    Unparseable,
+    about,
+    digest_of,
+    first_of,
+    from_epoch,
+    from_text,
+    key,
+    part,
+    read_json,
+    scalar,
+    unparseable,
+    word,
+)
+from receiver.providers.twilio_form import form_bytes, is_form, parse_form, signed_content, text_of
+
+FIELDS_MAX = 1000
+STREAM_TYPES = {"stream-started": "stream.started", "stream-stopped": "stream.stopped"}
+# All that a request for a call's first instructions may hold besides its CallStatus.
+INCOMING = re.compile(
+    r"(CallSid|AccountSid|ApiVersion|From|To|Caller|Called|Direction|ForwardedFrom|CallerName|StirVerstat"
+    r"|CallStatus|(From|To|Caller|Called)(City|State|Zip|Country))"
+)
+SID = re.compile(r"\b(CA|SM|MM)[0-9a-f]{32}\b")
+
+CALL_TYPES = {
+    "queued": "call.queued",
+    "initiated": "call.initiated",
+    "ringing": "call.ringing",
+    "in-progress": "call.answered",
+    "answered": "call.answered",
+    "completed": "call.completed",
+    "busy": "call.busy",
+    "no-answer": "call.no_answer",
+    "failed": "call.failed",
+    "canceled": "call.canceled",
+}
+MESSAGE_TYPES = {
+    "accepted": "message.queued",
+    "scheduled": "message.queued",
+    "queued": "message.queued",
+    "sending": "message.queued",
+    "sent": "message.sent",
+    "delivered": "message.delivered",
+    "undelivered": "message.undelivered",
+    "failed": "message.failed",
+    "canceled": "message.canceled",
+    "read": "message.read",
+    "receiving": "message.received",
+    "received": "message.received",
+}
+RECORDING_TYPES = {
+    "in-progress": "recording.started",
+    "completed": "recording.completed",
+    "absent": "recording.absent",
+    "failed": "recording.failed",
+}
+
+
+def identify(delivery: Delivery) -> list[Identity]:
+    """Name the events of an authentic delivery: one, or as many as an Event Streams batch holds."""
+    if delivery.method == "POST" and not is_form(delivery) and delivery.body:
+        try:
+            return _event_stream(delivery)
+        except Unparseable as error:
+            return [unparseable(delivery, f"twilio: {error}")]
+    pairs = parse_form(form_bytes(delivery))
+    if len(pairs) > FIELDS_MAX:
+        return [unparseable(delivery, f"twilio: expected at most {FIELDS_MAX} form fields, got {len(pairs)}")]
+    fields: dict[str, list[str]] = {}
+    for name, value in pairs:
+        fields.setdefault(text_of(name), []).append(text_of(value))
+    return [_form_event(delivery, fields)]
+
+
+# event_type, provider_type, event_id, subject
+Name = tuple[str, str, str, str | None]
+
+
+@dataclass(frozen=True)
+class Form:
+    """The fields of one request, and what else tells it from others."""
+
+    delivery: Delivery
+    fields: dict[str, list[str]]
+
+    def get(self, name: str) -> str:
+        """Return a field's first value, "" where there is none."""
+        return self.fields.get(name, [""])[0]
+
+    @property
+    def call(self) -> str:
+        """The CallSid, "" where there is none."""
+        return self.get("CallSid")
+
+    @property
+    def about_call(self) -> str | None:
+        """The call as a subject."""
+        return about("call", self.call)
+
+    @property
+    def digest(self) -> str:
+        """A digest of all that is signed."""
+        return digest_of(signed_content(self.delivery))
+
+    @property
+    def url(self) -> str:
+        """A digest of path and query: without a sequence only they tell two requests of one call apart."""
+        return digest_of(self.delivery.target.encode("latin-1", "replace"))[7:39]
+
+
+def _form_event(delivery: Delivery, fields: dict[str, list[str]]) -> Identity:
+    form = Form(delivery, fields)
+    event_type, provider_type, event_id, subject = next(filter(None, (kind(form) for kind in KINDS)))
+    payload = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+    return Identity(
+        event_id,
+        event_type,
+        word(provider_type),
+        subject,
+        from_text(form.get("Timestamp")),
+        json.dumps(payload, ensure_ascii=False),
+    )
+
+
+def _transcription(form: Form) -> Name | None:
+    sid, event, sequence = form.get("TranscriptionSid"), form.get("TranscriptionEvent"), form.get("SequenceId")
+    if not (sid and event):
+        return None
+    final = "transcript.final" if form.get("Final").lower() == "true" else "transcript.partial"
+    event_type = final if event == "transcription-content" else "other"
+    return event_type, event, key(sid, event, sequence) if sequence else form.digest, form.about_call
+
+
+def _recording(form: Form) -> Name | None:
+    sid, status = form.get("RecordingSid"), form.get("RecordingStatus")
+    if not (sid and status):
+        return None
+    event_type = RECORDING_TYPES.get(status, "other")
+    return event_type, f"recording-{status}", key(sid, status), about("recording", sid)
+
+
+def _stream(form: Form) -> Name | None:
+    sid, event = form.get("StreamSid"), form.get("StreamEvent")
+    return (STREAM_TYPES.get(event, "other"), event, key(sid, event), form.about_call) if sid and event else None
+
+
+def _dial_action(form: Form) -> Name | None:
+    status = form.get("DialCallStatus")
+    if not (form.call and status):
+        return None
+    event_id = key(form.call, "dial", form.get("DialCallSid"), status, form.url)
+    return "call.updated", f"dial-action:{status}", event_id, form.about_call
+
+
+def _record_action(form: Form) -> Name | None:
+    if not (form.call and form.get("RecordingUrl") and "Digits" in form.fields):
+        return None
+    return "call.updated", "record-action", key(form.call, "record", form.digest[7:39]), form.about_call
+
+
+def _gather_action(form: Form) -> Name | None:
+    if not form.call or form.get("CallbackSource") or not {"Digits", "SpeechResult"} & form.fields.keys():
+        return None
+    return "survey.answer", "gather", key(form.call, "gather", form.digest[7:39]), form.about_call
+
+
+def _debugger(form: Form) -> Name | None:
+    if not (form.get("Sid") and form.get("Level") and form.get("PayloadType")):
+        return None
+    try:
+        value, _ = read_json(form.get("Payload").encode())
+    except Unparseable:
+        value = None
+    subject = _subject_in(scalar(part(value, "resource_sid")) or "")
+    return "other", f"debugger:{scalar(part(value, 'error_code')) or 'unknown'}", key(form.get("Sid")), subject
+
+
+def _message(form: Form) -> Name | None:
+    sid = form.get("MessageSid") or form.get("SmsSid")
+    if not sid:
+        return None
+    status, error = form.get("MessageStatus") or form.get("SmsStatus"), form.get("ErrorCode")
+    event_id = key(sid, status, "" if error == "0" else error) if status else form.digest
+    return MESSAGE_TYPES.get(status, "message.updated"), status, event_id, about("message", sid)
+
+
+def _progress(form: Form) -> Name | None:
+    status, sequence = form.get("CallStatus"), form.get("SequenceNumber")
+    if not (form.call and status and (sequence or form.get("CallbackSource"))):
+        return None
+    return CALL_TYPES.get(status, "call.updated"), status, key(form.call, status, sequence), form.about_call
+
+
+def _incoming(form: Form) -> Name | None:
+    """Name a call that waits for its first TwiML; some senders leave CallStatus out."""
+    status = form.get("CallStatus")
+    rings = status == "ringing" and form.get("Direction") == "inbound"
+    asks = rings or (not status and all(map(INCOMING.fullmatch, form.fields)))
+    if not (form.call and form.get("From") and form.get("To") and asks):
+        return None
+    return "call.incoming", "voice-url", key(form.call, "voice-url", form.url), form.about_call
+
+
+def _status(form: Form) -> Name | None:
+    """Name a status without a sequence: an old callback, or a request for further TwiML."""
+    status = form.get("CallStatus")
+    if not (form.call and status in CALL_TYPES):
+        return None
+    return CALL_TYPES[status], status, key(form.call, status, form.url), form.about_call
+
+
+def _answered_by(form: Form) -> Name | None:
+    answered_by = form.get("AnsweredBy")
+    if not (form.call and answered_by) or form.get("CallStatus"):
+        return None
+    return "call.amd", f"amd:{answered_by}", key(form.call, "amd", answered_by), form.about_call
+
+
+def _other(form: Form) -> Name:
+    return "other", form.get("StatusCallbackEvent") or form.get("CallStatus"), form.digest, form.about_call
+
+
+# In this order: several kinds of request carry CallSid and CallStatus besides their own fields.
+KINDS: tuple[Callable[[Form], Name | None], ...] = (
+    _transcription,
+    _recording,
+    _stream,
+    _dial_action,
+    _record_action,
+    _gather_action,
+    _debugger,
+    _message,
+    _progress,
+    _incoming,
+    _status,
+    _answered_by,
+    _other,
+)
+
+
+def _subject_in(text: str) -> str | None:
+    if match := SID.search(text):
+        return about("call" if match[1] == "CA" else "message", match[0])
+    return None
+
+
+def _event_stream(delivery: Delivery) -> list[Identity]:
+    value, _ = read_json(delivery.body)
+    elements = value if isinstance(value, list) else [value]
+    if not elements or len(elements) > FIELDS_MAX:
+        raise Unparseable(f"expected 1 to {FIELDS_MAX} events, got {len(elements)}")
+    return [_cloud_event(delivery, element) for element in elements]
+
+
+def _cloud_event(delivery: Delivery, element: Any) -> Identity:
+    payload = json.dumps(element, ensure_ascii=False)
+    if not isinstance(element, dict):
+        reason = f"twilio: expected a CloudEvent object, got {type(element).__name__}"
+        return Identity(digest_of(payload.encode()), "unparseable", parse_error=reason)
+    event_id, provider_type = scalar(element.get("id")), word(element.get("type"))
+    family, _, status = provider_type.rpartition(".")
+    event_type = "other"
+    if family == "com.twilio.voice.status-callback.call":
+        event_type = CALL_TYPES.get(status, "call.updated")
+    elif family in ("com.twilio.messaging.message", "com.twilio.messaging.inbound-message"):
+        event_type = MESSAGE_TYPES.get(status, "message.updated")
+    sid = scalar(part(element, "data", "callSid")) or scalar(part(element, "data", "messageSid"))
+    return Identity(
+        key(event_id) if event_id else digest_of(delivery.target.encode() + payload.encode()),
+        event_type,
+        provider_type,
+        _subject_in(sid or word(element.get("source"))),
+        first_of((from_text(element.get("time")), from_epoch(element.get("time")))),
+        payload,
+    )

@@ -1,0 +1,176 @@
+"""The way into the table: one insert a delivery, committed, within a deadline.
+
+A call to the database that takes longer than the deadline is not cancelled and not waited for: cancelling
+takes seconds more, and a commit that comes late only makes the provider's retry a duplicate.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.rows import scalar_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+
+from receiver.delivery import Delivery, Identity, clean
+from receiver.settings import Source
+from sql import database, load
+
+log = logging.getLogger("receiver")
+
+DEADLINE = 2.5  # seconds from the body's last byte to the answer
+WAITING_MAX = 500  # requests that may wait for a connection; more are answered 503 at once
+# These carry a secret, or a session: they are proof at the door, and not kept.
+SECRET_HEADERS = {
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "x-vapi-secret",
+    "x-webhook-secret",
+}
+
+
+class Unavailable(Exception):
+    """Nothing is known to be committed. The message says why, without anything of the delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What became of one event: its row, and whether it was there already, from these bytes or from others."""
+
+    id: int
+    duplicate: bool
+    same_body: bool = True
+
+
+class Store:
+    """The receiver's connections. Opens without waiting: the database may come up later."""
+
+    def __init__(self, dsn: str, deadline: float = DEADLINE) -> None:
+        self.deadline = deadline
+        self.pool = AsyncConnectionPool(
+            dsn,
+            kwargs=database.CONNECT,
+            min_size=1,
+            max_size=8,
+            timeout=deadline * 0.8,
+            max_waiting=WAITING_MAX,
+            reconnect_timeout=30,
+            open=False,
+        )
+        self.late: set[asyncio.Task[list[Saved]]] = set()
+
+    async def open(self) -> None:
+        """Start connecting, in the background."""
+        await self.pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every connection; a call still under way is given up."""
+        for task in self.late:
+            task.cancel()
+        await self.pool.close(timeout=1)
+
+    async def save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
+        """Return what became of each event, all committed. Raises Unavailable after the deadline at the latest."""
+        task = asyncio.create_task(self._save(source, delivery, events))
+        done, _ = await asyncio.wait({task}, timeout=self.deadline)
+        if not done:
+            self.late.add(task)
+            task.add_done_callback(self._forget)
+            raise Unavailable(f"no commit within {self.deadline:g} s")
+        return task.result()
+
+    async def ready(self) -> str | None:
+        """Return why this receiver can't store now, or None when it can."""
+
+        async def version() -> object:
+            async with self.pool.connection(timeout=0.5) as conn:
+                cursor = await conn.cursor(row_factory=scalar_row).execute(load("schema_version"))
+                return await cursor.fetchone()
+
+        try:
+            await _within(0.5, version())
+        except psycopg.errors.UndefinedTable:
+            return "the database has no tables; run `processor db migrate`"
+        except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError):
+            return "the database does not answer"
+        return None
+
+    async def _save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
+        """Insert each event in a transaction of its own: a batch that fails half-way comes again as duplicates."""
+        until = time.monotonic() + self.deadline
+        while True:
+            conn = None
+            try:
+                async with self.pool.connection() as conn:
+                    return [await _insert(conn, _row(source, delivery, event)) for event in events]
+            except (PoolTimeout, TooManyRequests) as error:
+                raise Unavailable("no connection to the database") from error
+            except psycopg.OperationalError as error:
+                # A connection from before a restart. Trying again is safe: the key is the same.
+                if conn is None or not conn.closed or time.monotonic() > until:
+                    raise Unavailable(f"the database failed ({error.sqlstate or 'connection lost'})") from error
+            except psycopg.Error as error:
+                raise Unavailable(f"the database refused the row ({error.sqlstate})") from error
+
+    def _forget(self, task: asyncio.Task[list[Saved]]) -> None:
+        self.late.discard(task)
+        outcome = "cancelled" if task.cancelled() else "failed" if task.exception() else "committed"
+        log.warning("delivery answered 503 and then %s late", outcome)
+
+
+async def _within(seconds: float, call: Awaitable[object]) -> None:
+    """Wait for *call* at most so long, and leave it running after that. Raises what it raises, or TimeoutError."""
+    task = asyncio.ensure_future(call)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        task.add_done_callback(lambda late: late.cancelled() or late.exception())
+        raise TimeoutError
+    task.result()
+
+
+async def _insert(conn: AsyncConnection, row: dict[str, object]) -> Saved:
+    try:
+        cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
+    except (
+        psycopg.DataError,
+        psycopg.errors.ProgramLimitExceeded,
+        psycopg.errors.StatementTooComplex,
+    ) as error:
+        if row["payload"] is None:
+            raise
+        # JSON that jsonb can't hold: a number beyond its range, nesting beyond its stack.
+        refused = f"PostgreSQL refused the payload as jsonb ({error.sqlstate})"
+        return await _insert(conn, {**row, "payload": None, "parse_error": refused})
+    if (stored := await cursor.fetchone()) is not None:
+        return Saved(stored, duplicate=False)
+    again = await conn.execute(load("insert_duplicate"), row)
+    found = await again.fetchone()
+    if found is None:
+        raise Unavailable("the first delivery's row went away meanwhile")
+    return Saved(found[0], duplicate=True, same_body=found[1])
+
+
+def _row(source: Source, delivery: Delivery, event: Identity) -> dict[str, object]:
+    hidden = SECRET_HEADERS | {str(getattr(source.options, "header_name", "")).lower()}
+    headers = {name: clean(value) for name, value in delivery.headers.items() if name not in hidden}
+    return {
+        "app_id": source.app_id,
+        "source": source.name,
+        "provider": source.provider,
+        "event_id": event.event_id,
+        "event_type": event.event_type,
+        "provider_type": event.provider_type,
+        "subject": event.subject,
+        "method": delivery.method,
+        "url": delivery.url,
+        "headers": json.dumps(headers),
+        "body": delivery.body,
+        "payload": event.payload,
+        "parse_error": event.parse_error,
+        "occurred_at": event.occurred_at,
+    }

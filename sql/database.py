@@ -1,0 +1,50 @@
+"""How both processes reach the database: where its address comes from, and what a connection is set to.
+
+No session state is set on a connection, so that a transaction-mode pooler may stand in between.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+# Seconds. A host that vanished is noticed by tcp_user_timeout (ms) while we wait for an answer, and
+# by keepalives while we are idle; libpq's own defaults take hours.
+SETTINGS: Mapping[str, str | int] = {
+    "connect_timeout": 2,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
+# For psycopg.connect and pools. Nothing is prepared on the server: a transaction-mode pooler hands the next
+# transaction to another session, and a generic plan would lose what a claim's parameters tell the planner.
+CONNECT: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
+
+
+class NoDatabase(Exception):
+    """No usable DATABASE_URL. The message never holds the URL: it carries a password."""
+
+
+def dsn(environ: Mapping[str, str], application_name: str) -> str:
+    """Return the connection string from DATABASE_URL, with SETTINGS where it says nothing itself.
+
+    Raises NoDatabase when it is missing or can't be parsed.
+    """
+    url = environ.get("DATABASE_URL", "").strip()
+    if not url:
+        raise NoDatabase(
+            "no database: set DATABASE_URL=postgresql://user:password@host/name, "
+            "or try `processor demo`, which brings a PostgreSQL of its own"
+        )
+    try:
+        given = conninfo_to_dict(url)
+    except ProgrammingError:
+        # libpq's message quotes the part it stumbled over, which may be the password.
+        raise NoDatabase(
+            "DATABASE_URL: expected postgresql://user:password@host:port/name, got something that does "
+            "not parse; percent-encode special characters in the password"
+        ) from None
+    return make_conninfo("", **{**SETTINGS, "application_name": application_name, **given})

@@ -1,0 +1,23 @@
+-- Two roles of least privilege, to be granted to the logins that the processes use.
+--
+-- in   nothing; run by the tables' owner with CREATEROLE, after `processor db migrate`, again after upgrades
+-- out  nothing
+--
+-- webhook_receiver: insert events and duplicates, see keys. Not payloads, no change, no delete.
+-- webhook_processor: read and complete events, write the handlers' tables. No DDL, no insert of events.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'webhook_receiver') THEN
+        CREATE ROLE webhook_receiver NOLOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'webhook_processor') THEN
+        CREATE ROLE webhook_processor NOLOGIN;
+    END IF;
+    GRANT INSERT, SELECT (id, source, event_id, body_sha256) ON webhook_events TO webhook_receiver;
+    GRANT INSERT ON webhook_duplicates TO webhook_receiver;
+    GRANT SELECT ON webhook_migrations TO webhook_receiver, webhook_processor;
+    GRANT SELECT, UPDATE ON webhook_events TO webhook_processor;
+    GRANT SELECT ON webhook_duplicates, dead_letters, webhook_backlog TO webhook_processor;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON calls, messages, webhook_runs TO webhook_processor;
+    GRANT USAGE ON SEQUENCE webhook_run_ids TO webhook_processor;
+END $$;

@@ -1,0 +1,110 @@
+"""The receiver as its callers meet it: the real app behind a real uvicorn on a loopback port, and raw requests to it.
+
+Configured by a real TOML file, so that whatever a test needs is something that an operator can write.
+"""
+
+import http.client
+import json
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import uvicorn
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import set_json_loads
+
+from receiver.app import create_app
+from receiver.settings import Settings, from_environ
+
+JSON = {"content-type": "application/json"}
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back; header names are in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Receiver:
+    """A running receiver. *now*: unix seconds its clock stands at, None: it goes."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self.now: float | None = None
+        app = create_app(settings, now=lambda: time.time() if self.now is None else self.now, **options)
+        # As `receiver run` starts it. It listens from here on, so nobody needs to wait until it has started.
+        config = uvicorn.Config(
+            app, http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
+            proxy_headers=False,
+        )  # fmt: skip
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self.address: tuple[str, int] = self.listener.getsockname()
+        self.server = uvicorn.Server(config)
+        self.thread = Thread(target=self.server.run, args=([self.listener],))
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+        self.listener.close()
+
+    def send(self, method: str, target: str, headers: dict[str, Any], body: bytes = b"") -> Reply:
+        """Send one request. Text goes out in UTF-8, also where HTTP doesn't allow it."""
+        lines = [f"{method} {target} HTTP/1.1".encode()]
+        names = {name.lower() for name in headers}
+        defaults = {"Host": "inbox.test", "Connection": "close"}
+        if body or method == "POST":
+            defaults["Content-Length"] = str(len(body))
+        sent = {name: value for name, value in defaults.items() if name.lower() not in names} | headers
+        for name, value in sent.items():
+            values = value if isinstance(value, list) else [value]
+            lines += [name.encode() + b": " + (one if isinstance(one, bytes) else one.encode()) for one in values]
+        return self.exchange(b"\r\n".join(lines) + b"\r\n\r\n" + body, method)
+
+    def exchange(self, request: bytes, method: str = "POST") -> Reply:
+        """Send these bytes, whatever they are, and read one response."""
+        with socket.create_connection(self.address, timeout=10) as connection:
+            with suppress(BrokenPipeError, ConnectionResetError):  # answered before it was all sent
+                connection.sendall(request)
+            with http.client.HTTPResponse(connection, method=method) as response:
+                response.begin()
+                headers = {name.lower(): value for name, value in response.getheaders()}
+                return Reply(response.status, headers, response.read())
+
+
+def settings(directory: Path, dsn: str, sources: list[dict[str, Any]], **environ: str) -> Settings:
+    """Write the sources' TOML file into *directory*, and read it as the receiver does."""
+    path = directory / "sources.toml"
+    tables = ["[[source]]\n" + "".join(f"{name} = {toml(value)}\n" for name, value in one.items()) for one in sources]
+    path.write_text("\n".join(tables), encoding="utf-8")
+    return from_environ({"DATABASE_URL": dsn, "WEBHOOK_SOURCES": str(path), **environ})
+
+
+def toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def rows(db: Any) -> list[Any]:
+    """Return the stored events, oldest first."""
+    return _read(db, "SELECT * FROM webhook_events ORDER BY id")
+
+
+def duplicates(db: Any) -> list[Any]:
+    return _read(db, "SELECT * FROM webhook_duplicates ORDER BY id")
+
+
+def _read(db: Any, query: str) -> list[Any]:
+    cursor = db.cursor(row_factory=namedtuple_row)
+    # Python reads no integer of more than 4,300 digits; jsonb holds more.
+    set_json_loads(partial(json.loads, parse_int=lambda digits: int(digits) if len(digits) < 4000 else digits), cursor)
+    return list(cursor.execute(query))

@@ -1,0 +1,96 @@
+"""A database that is away, mute or without tables: 503 in time, nothing claimed to be stored, and alive throughout."""
+
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from tests.http_receiver import rows
+from tests.receiver_fixtures import BASE_URL, SECRETS, SOURCES, connection, db, start
+from tests.signing import reminder, twilio, vapi
+
+__all__ = ["connection", "db", "start"]
+
+SENT = [reminder(1), vapi(b'{"message":{"type":"hang"}}'), twilio([("CallSid", "CA1")])]
+
+
+@pytest.fixture(scope="module")
+def closed_port():
+    """Bound, and so nobody else's, but not listened on."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def mute_port():
+    """Connections are taken, and never answered."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        yield mute.getsockname()[1]
+
+
+@pytest.fixture(params=["closed", "mute"])
+def away(request, start, closed_port, mute_port):
+    port = {"closed": closed_port, "mute": mute_port}[request.param]
+    return start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS}, dsn=f"postgresql://inbox:pw@127.0.0.1:{port}/inbox")
+
+
+def test_deliveries_are_answered_503_within_three_seconds(away, caplog):
+    began = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        replies = list(pool.map(lambda sent: sent.to(away), SENT))
+
+    assert [(reply.status, reply.body, reply.headers["retry-after"]) for reply in replies] == [(503, b"", "5")] * 3
+    assert time.monotonic() - began < 3
+    assert "delivery not stored source=agent status=503" in caplog.text
+    assert "pw@" not in caplog.text
+
+
+def test_a_forgery_is_still_refused(away):
+    assert reminder(1).to(away, x_webhook_signature="0").status == 401
+
+
+def test_the_process_is_alive_and_not_ready(away):
+    assert away.send("GET", "/livez", {}).status == 200
+
+    reply = away.send("GET", "/readyz", {})
+
+    assert reply.status == 503
+    assert json.loads(reply.body) == {"ready": False, "reasons": ["the database does not answer"]}
+
+
+def test_a_database_without_tables_is_not_ready_and_stores_nothing(start, empty_dsn):
+    receiver = start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS}, dsn=empty_dsn)
+
+    assert reminder(1).to(receiver).status == 503
+    assert "processor db migrate" in receiver.send("GET", "/readyz", {}).body.decode()
+
+
+def test_a_database_with_tables_is_ready(start, db):
+    assert start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS}).send("GET", "/readyz", {}).status == 200
+
+
+def test_a_lost_connection_is_replaced_within_the_delivery(start, db):
+    receiver = start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS})
+    assert reminder(1).to(receiver).status == 200
+    db.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'inbox-receiver'"
+    )
+
+    assert reminder(2).to(receiver).status == 200
+
+    assert len(rows(db)) == 2
+
+
+def test_a_row_that_waits_for_a_lock_is_503_and_then_stored_at_most_once(start, db, session_database):
+    receiver = start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS}, deadline=0.3)
+    with psycopg.connect(session_database) as blocker:
+        blocker.execute("LOCK TABLE webhook_events IN ACCESS EXCLUSIVE MODE")
+        assert reminder(1).to(receiver).status == 503
+
+    assert reminder(1).to(receiver).status == 200
+    assert len(rows(db)) == 1

@@ -1,0 +1,153 @@
+"""One subject's events are handled one at a time and in order, over any number of workers; the rest run freely."""
+
+import random
+import threading
+
+import psycopg
+import pytest
+
+from processor import RetryLater, on, registry
+from tests.inbox import add, look, make_due, process
+from tests.processes import processor, wait_for
+
+EVENTS, SUBJECTS, WORKERS, KILLS = 1500, 40, 3, 6
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    monkeypatch.setattr(registry, "HANDLERS", [])
+    return []
+
+
+def test_a_failing_event_holds_back_its_own_subject_and_no_other(db, seen):
+    @on("call.ringing")
+    def handle(event, conn):
+        seen.append(event.id)
+        if event.id == head and event.attempt == 1:
+            raise ConnectionError
+
+    head, follower, other, free = (add(db, subject=subject) for subject in ("call/1", "call/1", "call/2", None))
+
+    process(db)
+    assert sorted(seen) == [head, other, free]
+    waits = "SELECT count(DISTINCT next_attempt_at) FROM webhook_events WHERE subject = 'call/1' AND attempts < 2"
+    assert db.execute(waits).fetchone() == (1,), "the follower is due with its head"
+    assert look(db, follower, "attempts") == (0,)
+
+    make_due(db)
+    process(db)
+    assert seen[-2:] == [head, follower]
+
+
+def test_an_event_that_comes_while_its_subject_waits_waits_too(db, seen):
+    @on("call.ringing")
+    def handle(event, conn):
+        seen.append(event.id)
+        if len(seen) == 1:
+            raise RetryLater(600)
+
+    add(db, subject="call/1")
+    process(db)
+    add(db, subject="call/1")
+    process(db)
+
+    assert seen == [1]
+
+
+def test_a_dead_letter_lets_its_followers_pass(db, seen):
+    @on("call.ringing", max_attempts=1)
+    def handle(event, conn):
+        seen.append(event.id)
+        if event.id == 1:
+            raise ConnectionError
+
+    for _ in range(3):
+        add(db, subject="call/1")
+
+    process(db)
+
+    assert seen == [1, 2, 3]
+
+
+def test_a_subject_in_hand_is_nobody_elses(db, dsn, seen):
+    entered, leave = threading.Event(), threading.Event()
+
+    @on("call.ringing")
+    def handle(event, conn):
+        seen.append(event.id)
+        entered.set()
+        assert leave.wait(10)
+
+    for _ in range(2):
+        add(db, subject="call/1")
+
+    def work():
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            process(conn, batch_size=1, max_events=1)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert entered.wait(10)
+
+    assert process(db).claimed == 0
+
+    leave.set()
+    worker.join()
+    process(db)
+    assert seen == [1, 2]
+
+
+def test_many_followers_of_a_waiting_event_do_not_keep_others_waiting(db, seen):
+    on("call.ringing")(lambda event, conn: seen.append(event.id))
+    add(db, subject="call/1", last_error="down", attempts=1, next_attempt_at="2100-01-01")
+    db.execute(
+        "INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload)"
+        " SELECT 'twilio', 'twilio', n, 'call.ringing', 'call/1', '{}' FROM generate_series(1, 5000) AS n"
+    )
+    other = add(db, subject="call/2", event_id="other")
+
+    process(db)
+
+    assert seen == [other]
+    assert db.execute("SELECT count(*) FROM webhook_events WHERE next_attempt_at <= now()").fetchone() == (1,)
+
+
+@pytest.fixture
+def notes(fresh_dsn):
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute("CREATE TABLE effects (event bigint, subject text, began timestamptz, ended timestamptz)")
+        conn.execute("CREATE SEQUENCE coin")
+        yield conn
+
+
+def test_order_holds_over_three_workers_that_are_killed_and_events_that_have_to_wait(notes, fresh_dsn):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - pytest shows it when the test fails
+    chance = random.Random(seed)
+    notes.execute(
+        "INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload)"
+        " SELECT 'twilio', 'twilio', n, 'call.ringing', 'call/' || n %% %s, '{}' FROM generate_series(1, %s) AS n",
+        [SUBJECTS, EVENTS],
+    )
+
+    def handled():
+        (count,) = notes.execute("SELECT count(*) FROM effects").fetchone() or (0,)
+        return count
+
+    options = ("--interval", "0.05", "--batch-size", "20", "--handlers", "tests.order_handlers")
+    with processor(fresh_dsn, *options) as a, processor(fresh_dsn, *options) as b, processor(fresh_dsn, *options) as c:
+        for mark in sorted(chance.sample(range(1, EVENTS - 200), KILLS)):
+            wait_for(lambda mark=mark: handled() >= mark)
+            chance.choice([a, b, c]).kill_and_restart()
+        wait_for(lambda: handled() >= EVENTS)
+
+    disorder = """
+        SELECT count(*) FROM (
+            SELECT event < lag(event) OVER one OR began < lag(ended) OVER one AS wrong
+              FROM effects WINDOW one AS (PARTITION BY subject ORDER BY began)) AS pairs WHERE wrong
+    """
+    assert notes.execute(disorder).fetchone() == (0,)
+    assert notes.execute("SELECT count(*), count(DISTINCT event) FROM effects").fetchone() == (EVENTS, EVENTS)
+    unfinished = "SELECT count(*) FROM webhook_events WHERE outcome IS DISTINCT FROM 'handled'"
+    assert notes.execute(unfinished).fetchone() == (0,)
+    assert notes.execute("SELECT count(*) FROM webhook_runs").fetchone() == (0,)

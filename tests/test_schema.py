@@ -1,0 +1,250 @@
+"""The table: what it refuses, how it is migrated, which plan each statement gets, who may do what."""
+
+import re
+import threading
+from importlib.resources import files
+
+import psycopg
+import pytest
+from psycopg import sql
+
+import sql as statements
+from processor import migrations
+from tests.inbox import add
+
+# A value for each name a statement takes; types are what the receiver and the processor pass.
+NAMES = {
+    "ids": [1], "id": 1, "run_id": 1, "batch": 50, "most": 50, "attempt": 1, "newest": True, "counted": True,
+    "wait": None, "sources": None, "types": None, "since": None, "until": None, "occurred_at": None, "body": b"{}",
+    "headers": "{}", "payload": "{}", "parse_error": None, "state": None, "outcome": "handled",
+}  # fmt: skip
+EVENT = (
+    "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
+    "headers", "body", "payload", "parse_error", "occurred_at",
+)  # fmt: skip
+STATEMENTS = sorted(
+    file.name.removesuffix(".sql") for file in files(statements).iterdir() if file.name.endswith(".sql")
+)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"processed_at": "2026-01-01"},
+        {"outcome": "handled"},
+        {"outcome": "lost", "processed_at": "2026-01-01"},
+        {"dead_at": "2026-01-01"},
+        {"dead_at": "2026-01-01", "last_error": "x", "processed_at": "2026-01-01", "outcome": "handled"},
+        {"attempts": -1},
+        {"event_id": ""},
+        {"event_id": "x" * 256},
+        {"event_type": ""},
+        {"source": ""},
+        {"subject": ""},
+        {"headers": "[]"},
+        {"occurred_at": "0001-01-01 UTC"},
+        {"occurred_at": "infinity"},
+        {"received_at": "9999-12-31 UTC"},
+        {"next_attempt_at": "infinity"},
+    ],
+)
+def test_a_row_that_means_nothing_is_refused(db, columns):
+    with pytest.raises(psycopg.errors.CheckViolation):
+        add(db, **columns)
+
+
+def test_a_payload_is_missing_only_with_a_reason(db):
+    event = add(db)
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        db.execute("UPDATE webhook_events SET payload = NULL WHERE id = %s", [event])
+
+
+def test_a_source_holds_an_event_id_once(db):
+    add(db, event_id="1")
+    add(db, event_id="1", source="other")
+
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        add(db, event_id="1")
+
+
+def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        assert [state.applied_at for state in migrations.status(conn)] == [None] * 3
+
+        assert migrations.migrate(conn) == ["0001 webhook_events", "0002 calls_and_messages", "0003 order_and_crashes"]
+        assert migrations.migrate(conn) == []
+        assert all(state.applied_at and not state.changed for state in migrations.status(conn))
+
+
+def test_four_machines_that_migrate_at_once_apply_everything_once(empty_dsn):
+    applied, start = [], threading.Barrier(4, timeout=10)
+
+    def deploy():
+        with psycopg.connect(empty_dsn, autocommit=True) as conn:
+            start.wait()
+            applied.extend(migrations.migrate(conn))
+
+    machines = [threading.Thread(target=deploy) for _ in range(4)]
+    for machine in machines:
+        machine.start()
+    for machine in machines:
+        machine.join()
+
+    assert sorted(applied) == [f"{one.version:04} {one.name}" for one in migrations.all_migrations()]
+
+
+def test_a_role_that_may_create_nothing_can_see_that_all_is_applied(fresh_dsn):
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute(statements.load("grant_roles"))
+        conn.execute("SET ROLE webhook_processor")
+
+        assert migrations.migrate(conn) == []
+
+
+def test_the_schema_as_a_script_is_known_to_be_applied(empty_dsn):
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        conn.execute(migrations.script().encode())
+
+        assert migrations.migrate(conn) == []
+        assert all(state.applied_at and not state.changed for state in migrations.status(conn))
+
+
+@pytest.mark.parametrize(("setting", "during"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
+@pytest.mark.parametrize("name", ["insert_event", "insert_duplicate"])
+def test_a_delivery_is_committed_durably_whatever_the_setting(db, name, setting, during):
+    add(db, source="text", event_id="text")
+    event = {name: NAMES.get(name, "text") for name in EVENT}
+    with db.transaction(force_rollback=True):
+        db.execute(f"SET LOCAL synchronous_commit = {setting}".encode())
+        db.execute(statements.load(name), event)
+
+        assert db.execute("SHOW synchronous_commit").fetchone() == (during,)
+
+
+def test_a_migration_edited_after_it_was_applied_is_told(fresh_dsn):
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute("UPDATE webhook_migrations SET digest = 'other' WHERE version = 1")
+
+        assert [state.changed for state in migrations.status(conn)] == [True, False, False]
+
+
+# A DO block has no plan; the tests of the roles run it.
+@pytest.mark.parametrize("name", [name for name in STATEMENTS if name != "grant_roles"])
+def test_every_statement_is_planned_by_postgresql(db, name):
+    assert explain(db, statements.load(name).decode())
+
+
+def test_a_statement_says_what_goes_in_and_comes_out():
+    for name in STATEMENTS:
+        header = statements.load(name).decode().split("\n\n")[0]
+        assert re.search(r"^-- in   ", header, re.MULTILINE), name
+        assert re.search(r"^-- out  ", header, re.MULTILINE), name
+
+
+def test_the_claim_reads_its_partial_index_in_order_behind_a_long_history(db):
+    db.execute(
+        "INSERT INTO webhook_events (source, provider, event_id, event_type, payload, processed_at, outcome)"
+        " SELECT 'twilio', 'twilio', n, 'call.ringing', '{}', now(), 'handled' FROM generate_series(1, 20000) AS n"
+    )
+    db.execute(
+        "INSERT INTO webhook_events (source, provider, event_id, event_type, payload)"
+        " SELECT 'twilio', 'twilio', n, 'call.ringing', '{}' FROM generate_series(20001, 25000) AS n"
+    )
+    db.execute("ANALYZE webhook_events")
+
+    with db.transaction(force_rollback=True):
+        ids = db.execute(
+            statements.load("claim"), {name: NAMES[name] for name in ("run_id", "batch", "sources", "types")}
+        )
+        assert ids.fetchone() == (list(range(20001, 20051)),)
+
+        scans = "SELECT seq_scan, idx_tup_fetch < 2000 FROM pg_stat_xact_user_tables WHERE relname = 'webhook_events'"
+        assert db.execute(scans).fetchone() == (0, True)
+
+
+def test_dead_letters_are_counted_from_their_index(db):
+    plan = explain(db, statements.load("count_events").decode(), before="SET LOCAL enable_seqscan = off")
+
+    assert "webhook_events_dead" in plan
+    assert "webhook_events_due" in plan
+    assert "webhook_events_processed" in plan
+
+
+def explain(conn, statement, before=""):
+    names = {name: NAMES.get(name, "text") for name in re.findall(r"%\((\w+)\)", statement)}
+    # Client-side binding: EXPLAIN takes no parameters of its own.
+    with psycopg.ClientCursor(conn) as cursor, conn.transaction(force_rollback=True):
+        if before:
+            cursor.execute(before)
+        cursor.execute(b"EXPLAIN " + statement.replace(")b", ")s").encode(), names)
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+@pytest.fixture
+def as_role(fresh_dsn):
+    """Run statements with the rights of a role, in a database where the grants were made."""
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute(statements.load("grant_roles"))
+        conn.execute(statements.load("grant_roles"))
+
+        def run(role, statement, names=None):
+            with conn.transaction(force_rollback=True):
+                conn.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role)))
+                return conn.execute(statement, names)
+
+        add(conn)
+        yield run
+
+
+def test_the_receivers_role_can_insert_and_see_keys(as_role):
+    event = {name: NAMES.get(name, "text") for name in EVENT}
+
+    as_role("webhook_receiver", statements.load("insert_event"), event)
+    as_role(
+        "webhook_receiver", statements.load("insert_duplicate"), {**event, "source": "twilio", "event_id": "event-1"}
+    )
+    as_role("webhook_receiver", statements.load("schema_version"))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT payload FROM webhook_events",
+        "SELECT body FROM webhook_events",
+        "UPDATE webhook_events SET processed_at = NULL",
+        "DELETE FROM webhook_events",
+        "TRUNCATE webhook_events",
+        "DROP TABLE webhook_events",
+        "CREATE TABLE mine ()",
+        "SELECT * FROM dead_letters",
+        "COPY webhook_events TO PROGRAM 'true'",
+    ],
+)
+def test_the_receivers_role_can_do_nothing_else(as_role, statement):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_role("webhook_receiver", statement)
+
+
+def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as_role):
+    for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "show_event"):
+        statement = statements.load(name)
+        names = {key: NAMES.get(key, "text") for key in re.findall(r"%\((\w+)\)", statement.decode())}
+        as_role("webhook_processor", statement, names)
+    as_role("webhook_processor", "INSERT INTO calls VALUES ('a', 'twilio', 'CA1', 'ringing', NULL, 1)")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO webhook_events (source, provider, event_id, event_type) VALUES ('a', 'a', 'a', 'a')",
+        "DELETE FROM webhook_events",
+        "DROP TABLE calls",
+        "ALTER TABLE calls ADD more text",
+        "CREATE TABLE mine ()",
+        "CREATE ROLE friend",
+    ],
+)
+def test_the_processors_role_has_no_ddl_and_makes_no_events(as_role, statement):
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_role("webhook_processor", statement)

@@ -1,0 +1,68 @@
+"""Twilio's kinds of request that carry the same CallSid: each distinct one is an event of its own."""
+
+import pytest
+
+from tests.http_receiver import duplicates, rows
+from tests.receiver_fixtures import connection, db, receiver, start
+from tests.signing import twilio
+
+__all__ = ["connection", "db", "receiver", "start"]
+
+CALL = ("CallSid", "CA1")
+ASKED = [CALL, ("From", "+15555550100"), ("To", "+15555550142")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "types"),
+    [
+        (
+            [CALL, ("StreamSid", "MZ1"), ("StreamEvent", "stream-started")],
+            [CALL, ("StreamSid", "MZ1"), ("StreamEvent", "stream-stopped")],
+            ["stream.started", "stream.stopped"],
+        ),
+        (
+            [CALL, ("ConferenceSid", "CF1"), ("StatusCallbackEvent", "participant-join")],
+            [CALL, ("ConferenceSid", "CF1"), ("StatusCallbackEvent", "participant-leave")],
+            ["other", "other"],
+        ),
+        (
+            [CALL, ("TranscriptionSid", "TR1"), ("TranscriptionText", "hello")],
+            [CALL, ("TranscriptionSid", "TR2"), ("TranscriptionText", "hello")],
+            ["other", "other"],
+        ),
+        (
+            [*ASKED, ("RecordingUrl", "https://api.twilio.com/RE1"), ("Digits", "hangup")],
+            [*ASKED, ("RecordingUrl", "https://api.twilio.com/RE2"), ("Digits", "hangup")],
+            ["call.updated", "call.updated"],
+        ),
+    ],
+)
+def test_two_events_of_one_call_are_two_rows(receiver, db, first, second, types):
+    for pairs in (first, second, second):
+        assert twilio(pairs).to(receiver).status == 200
+
+    assert [row.event_type for row in rows(db)] == types
+    assert [row.subject for row in rows(db)] == ["call/CA1"] * 2
+    assert len(duplicates(db)) == 1
+
+
+def test_two_urls_asked_for_instructions_are_two_events(receiver, db):
+    pairs = [*ASKED, ("CallStatus", "in-progress"), ("Direction", "inbound")]
+    for target in ("/webhooks/twilio?step=menu", "/webhooks/twilio?step=hold", "/webhooks/twilio?step=menu"):
+        twilio(pairs, target).to(receiver)
+
+    assert len(rows(db)) == 2
+    assert len(duplicates(db)) == 1
+
+
+def test_a_request_with_only_caller_called_and_call_is_an_incoming_call(receiver, db):
+    twilio(ASKED).to(receiver)
+
+    assert [(row.event_type, row.provider_type) for row in rows(db)] == [("call.incoming", "voice-url")]
+
+
+def test_what_no_rule_knows_is_kept_as_other_one_row_for_each_distinct_content(receiver, db):
+    for value in ("1", "2", "1"):
+        twilio([CALL, ("Unheard", value)]).to(receiver)
+
+    assert [row.event_type for row in rows(db)] == ["other", "other"]

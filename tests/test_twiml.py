@@ -1,0 +1,123 @@
+"""What Twilio is answered: TwiML, the same for a retry, with nothing in it that nobody configured."""
+
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.http_receiver import duplicates, rows
+from tests.receiver_fixtures import BASE_URL, SECRETS, connection, db, receiver, start
+from tests.signing import twilio
+
+__all__ = ["connection", "db", "receiver", "start"]
+
+INCOMING = [("CallSid", "CA" + "0" * 32), ("CallStatus", "ringing"), ("Direction", "inbound"), ("To", "+15555550142")]
+
+
+def voice(start, base_url=BASE_URL, **answer):
+    source = {"name": "voice", "provider": "twilio", "secrets": ["env:TWILIO"], "answer": answer}
+    return start([source], {**SECRETS, "BASE_URL": base_url})
+
+
+def call(receiver, caller="+15555550100", base_url=BASE_URL, **headers):
+    sent = twilio([*INCOMING, ("From", caller)], "/webhooks/voice", url=f"{base_url}/webhooks/voice")
+    reply = sent.to(receiver, **headers)
+    assert (reply.status, reply.headers["content-type"].partition(";")[0]) == (200, "text/xml")
+    return ET.fromstring(reply.body)
+
+
+def test_an_incoming_call_is_connected_to_the_stream_with_its_parameters(start, db):
+    twiml = call(voice(start))
+
+    (stream,) = twiml.findall("Connect/Stream")
+    assert stream.get("url") == "wss://hooks.example.com/api/v1/voice/media-stream"
+    assert {parameter.get("name"): parameter.get("value") for parameter in stream} == {
+        "From": "+15555550100",
+        "To": "+15555550142",
+        "CallSid": "CA" + "0" * 32,
+    }
+
+
+@pytest.mark.parametrize(
+    ("caller", "value"),
+    [(text, text) for text in ('"/><Say>hello</Say>', "<!--", "&amp;&", "]]>", "é\N{NO-BREAK SPACE}\U0001f600")]
+    + [("\x08\x1b[2J", "[2J"), ("\ufffe", ""), ("\0", "\ufffd")],  # XML has no way to write these
+)
+def test_what_a_caller_calls_himself_stays_a_value(caller, value, start, db):
+    twiml = call(voice(start), caller)
+
+    assert [element.tag for element in twiml.iter() if element.tag != "Parameter"] == ["Response", "Connect", "Stream"]
+    assert value in [element.get("value") for element in twiml.iter("Parameter") if element.get("name") == "From"]
+    assert len(rows(db)) == 1
+
+
+@pytest.mark.parametrize(
+    ("base_url", "signed", "stream"),
+    [
+        ("https://voice.example", "https://voice.example", "wss://voice.example"),
+        ("http://voice.example", "http://voice.example", "wss://voice.example"),
+        ("voice.example", "https://voice.example", "wss://voice.example"),
+        ("https://voice.example/", "https://voice.example", "wss://voice.example"),
+        ("https://voice.example/eu/", "https://voice.example/eu", "wss://voice.example/eu"),
+        ("https://voice.example:8443", "https://voice.example:8443", "wss://voice.example:8443"),
+        ("https://user:pass@voice.example", "https://voice.example", "wss://voice.example"),
+    ],
+)
+def test_the_streams_host_is_base_urls_in_every_form(base_url, signed, stream, start, db):
+    twiml = call(voice(start, base_url), base_url=signed)
+
+    assert twiml.find("Connect/Stream").get("url") == f"{stream}/api/v1/voice/media-stream"
+
+
+def test_a_greeting_and_a_pause_come_before_the_stream(start, db):
+    twiml = call(voice(start, greeting="Grüß Gott <&>", language="de-AT", pause=2))
+
+    say, pause, connect = twiml
+    assert (say.tag, say.text, say.get("language")) == ("Say", "Grüß Gott <&>", "de-AT")
+    assert (pause.tag, pause.get("length"), connect.tag) == ("Pause", "2", "Connect")
+
+
+def test_a_stream_url_of_ones_own_is_taken(start, db):
+    twiml = call(voice(start, stream_url="wss://media.example/ws"))
+
+    assert twiml.find("Connect/Stream").get("url") == "wss://media.example/ws"
+
+
+def test_a_retry_is_answered_like_the_first_and_stored_once(start, db):
+    receiver = voice(start)
+
+    first, again = call(receiver), call(receiver)
+
+    assert ET.tostring(first) == ET.tostring(again)
+    assert (len(rows(db)), len(duplicates(db))) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["ringing", "in-progress", "completed", "busy"])
+def test_a_status_callback_is_answered_with_nothing_to_do(status, receiver):
+    reply = twilio([("CallSid", "CA1"), ("CallStatus", status), ("SequenceNumber", "1")]).to(receiver)
+
+    assert (reply.status, reply.headers["content-type"].partition(";")[0]) == (200, "text/xml")
+    assert ET.fromstring(reply.body).tag == "Response"
+    assert list(ET.fromstring(reply.body)) == []
+
+
+def test_an_inbound_message_is_answered_with_no_message(receiver):
+    reply = twilio([("MessageSid", "SM1"), ("SmsStatus", "received"), ("Body", "hi")]).to(receiver)
+
+    assert list(ET.fromstring(reply.body)) == []
+
+
+@pytest.mark.parametrize("host", ["evil.example", "a/b?c#d@e", "hooks.example.com:99999"])
+def test_no_header_changes_what_url_is_verified_and_connected(host, start, db):
+    spoofed = {"Host": host, "X_Forwarded_Host": host, "X_Forwarded_Proto": "http", "X_Forwarded_Prefix": "/x"}
+
+    twiml = call(voice(start), **spoofed, Forwarded=f"host={host};proto=http")
+
+    assert twiml.find("Connect/Stream").get("url") == "wss://hooks.example.com/api/v1/voice/media-stream"
+
+
+def test_a_request_signed_for_another_host_is_refused_whatever_it_claims(start, db):
+    sent = twilio(INCOMING, "/webhooks/voice", url="https://evil.example/webhooks/voice")
+
+    reply = sent.to(voice(start), Host="evil.example", X_Forwarded_Host="evil.example")
+
+    assert (reply.status, rows(db)) == (401, [])
