@@ -4,26 +4,45 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
+import psycopg
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from processor.backoff import backoff
 from processor.event import Discard, Event, RetryLater
 from processor.failure import describe
 from processor.registry import MAX_ATTEMPTS, Handler
+from processor.session import worker_name
 from sql import load
+
+CONFLICTS_MAX = 3  # deadlocks and serialization failures in a row that cost no attempt
+CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+# Several in one string are one round trip. What a handler set on the session is not for the next one to find.
+FORGET = (
+    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
+    "SELECT pg_advisory_unlock_all()"
+)
+KEEP = f"RELEASE SAVEPOINT event; {FORGET}"
+UNDO = f"ROLLBACK TO SAVEPOINT event; {KEEP}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one attempt: handled, no_handler, retry (after wait) or dead."""
+    """What became of one attempt: handled, no_handler, retry (after wait) or dead.
+
+    error: ``Class: message``. seconds: what the handlers took. handlers: those that ran, the last of which failed.
+    yields: seconds from its first failure after which it holds back nobody; None: it does until it succeeds or dies.
+    """
 
     event: Event
     result: str
     error: str | None = None
     wait: timedelta | None = None
     counted: bool = True
-    seconds: float = 0.0
+    seconds: float | None = None
+    handlers: tuple[Handler, ...] = ()
+    yields: float | None = None
 
 
 class Refused(Exception):
@@ -35,67 +54,117 @@ class Refused(Exception):
     def __init__(self, events: list[Event], cause: BaseException) -> None:
         super().__init__(describe(cause))
         self.events = events
+        self.conflict = isinstance(cause, CONFLICTS)
 
 
 def attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome:
     """Run an event's handlers in a savepoint of the batch's transaction, and say what became of it.
 
-    Raises Refused when the batch's transaction did not survive them.
+    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most. Raises Refused when
+    the batch's transaction did not survive them.
     """
-    started = time.monotonic()
     if not handlers:
         if event.parse_error is not None:  # a replayed one: still not readable, so still not skipped
             return Outcome(event, "dead", event.parse_error, counted=False)
         return Outcome(event, "no_handler", counted=False)
-    handler = handlers[0]
-    try:
-        with conn.transaction():
+    started = time.monotonic()
+    for conflicts in range(CONFLICTS_MAX + 1):
+        ran: list[Handler] = []
+        try:
+            conn.execute("SAVEPOINT event")
             for handler in handlers:
-                answer = handler.function(event, conn)
-                if isinstance(answer, RetryLater | Discard):
-                    raise answer  # noqa: TRY301 - returned where it should be raised: meant all the same
-                _check(conn, handler)
-    except RetryLater as answer:
-        return Outcome(event, "retry", describe(answer), timedelta(seconds=answer.seconds), counted=False)
-    except Discard as answer:
-        return Outcome(event, "dead", describe(answer))
-    except BaseException as error:
-        if conn.closed or conn.info.transaction_status is not TransactionStatus.INTRANS:
-            raise Refused([event], error) from error
-        return failed(event, [handler], error)
-    return Outcome(event, "handled", seconds=time.monotonic() - started)
+                ran.append(handler)
+                _call(conn, event, handler)
+            _leave(conn, KEEP)
+        except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
+            _undo(conn, event, error)
+            if isinstance(error, CONFLICTS) and conflicts < CONFLICTS_MAX:
+                continue
+            return failed(event, tuple(ran), error, time.monotonic() - started)
+        break
+    return Outcome(event, "handled", seconds=time.monotonic() - started, handlers=tuple(handlers))
 
 
 def record(conn: Connection, outcomes: list[Outcome]) -> None:
     """Write what became of the attempts, in the transaction that holds their rows."""
     for result in ("handled", "no_handler"):
-        ids = [outcome.event.id for outcome in outcomes if outcome.result == result]
-        if ids:
-            conn.execute(load("mark_processed"), {"ids": ids, "outcome": result})
+        chosen = [outcome for outcome in outcomes if outcome.result == result]
+        if chosen:
+            names = {
+                "ids": [outcome.event.id for outcome in chosen],
+                "outcome": result,
+                "durations": [outcome.seconds for outcome in chosen],
+                "versions": [version(outcome.handlers) for outcome in chosen],
+            }
+            conn.execute(load("mark_processed"), names)
     for outcome in outcomes:
         if outcome.result in ("retry", "dead"):
-            names = {
-                "id": outcome.event.id,
-                "attempt": outcome.event.attempt,
-                "counted": outcome.counted,
-                "error": outcome.error,
-                "wait": outcome.wait,
-            }
-            conn.execute(load("mark_failed"), names)
+            mark_failed(conn, outcome)
 
 
-def failed(event: Event, to_blame: list[Handler], error: BaseException) -> Outcome:
-    """Return what a failed attempt comes to: another after a backoff, or death after as many as its handlers have."""
-    most = max((handler.max_attempts for handler in to_blame), default=MAX_ATTEMPTS)
-    if event.attempt >= most:
-        return Outcome(event, "dead", describe(error))
-    return Outcome(event, "retry", describe(error), backoff(event.attempt))
+def mark_failed(conn: Connection, outcome: Outcome, lease: int | None = None) -> None:
+    """Record a failed attempt, made under this lease, unless it is another worker's by now."""
+    error = outcome.error or ""
+    names = {
+        "id": outcome.event.id,
+        "attempt": outcome.event.attempt,
+        "lease": lease,
+        "counted": outcome.counted,
+        "error": error,
+        "error_class": error.partition(":")[0],
+        "wait": outcome.wait,
+        "yields": None if outcome.yields is None else timedelta(seconds=outcome.yields),
+        "worker": worker_name(),
+        "seconds": outcome.seconds,
+        "handler": outcome.handlers[-1].name if outcome.handlers else None,
+        "handler_version": version(outcome.handlers),
+    }
+    conn.execute(load("mark_failed"), names)
 
 
-def _check(conn: Connection, handler: Handler) -> None:
-    """Raise RuntimeError if the handler left the transaction other than it was given it."""
-    status = conn.info.transaction_status
-    if status is TransactionStatus.INERROR:
+def failed(event: Event, ran: tuple[Handler, ...], error: BaseException, seconds: float | None) -> Outcome:
+    """Return what a failed attempt comes to: another after a wait, or death after as many as its handlers have."""
+    if isinstance(error, Discard):
+        return Outcome(event, "dead", describe(error), seconds=seconds, handlers=ran)
+    yields = min((handler.skip_after for handler in ran if handler.skip_after is not None), default=None)
+    if isinstance(error, RetryLater):
+        later = timedelta(seconds=error.seconds)
+        return Outcome(event, "retry", describe(error), later, False, seconds, ran, yields)
+    most = max((handler.max_attempts for handler in ran[-1:]), default=MAX_ATTEMPTS)
+    wait = None if event.attempt >= most else backoff(event.attempt)
+    result = "dead" if wait is None else "retry"
+    return Outcome(event, result, describe(error), wait, seconds=seconds, handlers=ran, yields=yields)
+
+
+def version(handlers: tuple[Handler, ...]) -> str | None:
+    """Return the version of these handlers; None where there was none."""
+    return "+".join(dict.fromkeys(handler.version for handler in handlers)) or None
+
+
+def _call(conn: Connection, event: Event, handler: Handler) -> None:
+    """Run one handler. Raises what it raises or returns as an answer, RuntimeError for a transaction it broke."""
+    answer = handler.function(event, conn)
+    if isinstance(answer, RetryLater | Discard):
+        raise answer  # returned where it should be raised: meant all the same
+    if conn.info.transaction_status is TransactionStatus.INERROR:
         raise RuntimeError(f"{handler.name} hid an SQL error; its writes can't be committed")
-    if status is not TransactionStatus.INTRANS:
+    if conn.info.transaction_status is not TransactionStatus.INTRANS:
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
+
+
+def _undo(conn: Connection, event: Event, error: BaseException) -> None:
+    """Roll an event's writes back. Raises Refused when its transaction is gone, and the batch's with it."""
+    if conn.closed or conn.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+        raise Refused([event], error) from error
+    try:
+        _leave(conn, UNDO)
+    except psycopg.Error:
+        raise Refused([event], error) from error
+
+
+def _leave(conn: Connection, how: str) -> None:
+    """End an event's savepoint, and forget what its handlers set on the session or on our side of it."""
+    conn.execute(how)
+    conn.row_factory = tuple_row
+    conn.cursor_factory = psycopg.Cursor
+    conn.prepare_threshold = None

@@ -18,6 +18,7 @@ class Event:
     a name repeats; None where the body does not parse (parse_error says why; body has the bytes).
     attempt counts this run: 1, 2, ...; replays counts how often it was made due again by hand.
     occurred_at is by the provider's clock, None where it sends no time; received_at by the database's.
+    suspect: it may have ended a worker, and runs alone. lease: set where an earlier worker's has lapsed.
     """
 
     id: int
@@ -38,6 +39,8 @@ class Event:
     received_at: datetime
     attempt: int
     replays: int
+    suspect: bool = False
+    lease: int | None = None
 
     @property
     def subject_id(self) -> str:

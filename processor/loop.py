@@ -19,10 +19,11 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import kwargs_row
 
-from processor.attempt import Outcome, Refused, attempt, failed, record
+from processor.attempt import CONFLICTS_MAX, Outcome, Refused, attempt, failed, record
+from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event, read_payload
 from processor.failure import describe
-from processor.registry import handlers_of
+from processor.registry import HANDLERS, handlers_of
 from processor.session import Session
 from sql import load
 
@@ -41,6 +42,7 @@ class Scope:
 
     sources: list[str] | None = None
     types: list[str] | None = None
+    not_types: list[str] | None = None
 
 
 @dataclass
@@ -63,11 +65,23 @@ class Totals:
         self.dead += results["dead"]
 
 
+@dataclass
+class Batch:
+    """What became of a batch's events; idle: none was due, as far as was looked; all_seen: and that was to the end."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    idle: bool = False
+    all_seen: bool = False
+
+
 class Page(Protocol):
     """Where a worker says what it is at; see processor.supervisor."""
 
-    def begin(self, event: Event, run_id: int, backend: int, most: int, seconds: float) -> None:
-        """Say that an event's handlers start now, and how long they may take; *backend*: the server's process."""
+    def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
+        """Say that an event's handlers start now, and how long they may take.
+
+        backend: the server's process; handler: the first one's place in HANDLERS.
+        """
 
     def end(self) -> None:
         """Say that no handler is running."""
@@ -79,7 +93,7 @@ class Processor:
 
     connect() returns a new connection in autocommit mode; it is called again after a connection is lost.
     unknown: when each unknown type was last logged. lost: whether the database did not answer the last time.
-    left: the number of the last session's runs, when it was lost.
+    run_id: the batch in hand, or the last one. conflicts: batches in a row that lost to another's transaction.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
     """
 
@@ -89,8 +103,10 @@ class Processor:
     stopping: threading.Event = field(default_factory=threading.Event)
     unknown: dict[tuple[str, str], float] = field(default_factory=dict)
     session: Session | None = None
+    cursor: Cursor = field(default_factory=Cursor)
     lost: bool = False
-    left: int = 0
+    run_id: int = 0
+    conflicts: int = 0
     timeout: float = TIMEOUT
     page: Page | None = None
 
@@ -105,27 +121,29 @@ class Processor:
         try:
             while not self.stopping.is_set() and totals.claimed != max_events:
                 most = self.batch_size if max_events is None else min(self.batch_size, max_events - totals.claimed)
-                outcomes = self._step(most, once=once)
-                totals.add(outcomes or [])
-                if outcomes == [] and once:
-                    break
-                if outcomes == []:
+                batch = self._step(most, once=once)
+                totals.add(batch.outcomes)
+                if batch.idle and once:
+                    if batch.all_seen:
+                        break
+                    self.cursor.restart()
+                elif batch.idle:
                     # Earlier, never later than asked: workers that started together part.
-                    self.stopping.wait(interval * random.uniform(0.8, 1.0))  # noqa: S311 - not for secrecy
+                    nap = interval * random.uniform(0.8, 1.0)  # noqa: S311 - not for secrecy
+                    self.stopping.wait(nap if batch.all_seen else min(nap, FULL_SCAN))
         finally:
             self._close()
         return totals
 
-    def _step(self, most: int, *, once: bool) -> list[Outcome] | None:
-        """Run one batch and return what became of it; None when it was refused, or there may be more at once."""
+    def _step(self, most: int, *, once: bool) -> Batch:
+        """Run one batch and return what became of it: nothing when it was refused, or the database is away."""
         try:
-            outcomes = self.batch(self._open(), most)
+            batch = self.batch(self._open(), most)
         except Refused as error:
             self._close()
             self._blame(error)
-            return None
+            return Batch()
         except psycopg.Error as error:
-            self.left = self.session.run_id if self.session else self.left
             self._close()
             if once or isinstance(error, psycopg.errors.InsufficientPrivilege):
                 raise
@@ -133,18 +151,20 @@ class Processor:
                 log.error("database unavailable cause=%s", describe(error))
             self.lost = True
             self.stopping.wait(1.0)
-            return None
+            return Batch()
+        self.conflicts = 0
         if self.lost:
             log.warning("database recovered")
             self.lost = False
-        return outcomes
+        return batch
 
     def _open(self) -> Session:
         """Return the session, a new one where the last was lost, after settling what others left behind."""
         if self.session is None:
             self.session = Session.open(self.connect)
+            self.cursor.restart()
             # It is the database that went away under our last run, not we: no event of it is to blame.
-            self.session.conn.execute(load("end_run"), {"run_id": self.left})
+            self.session.give_up(self.run_id)
         self.settle(self.session)
         return self.session
 
@@ -163,83 +183,99 @@ class Processor:
             else:
                 log.warning("event suspect id=%d; its worker died", event)
 
-    def batch(self, session: Session, most: int) -> list[Outcome] | None:
+    def batch(self, session: Session, most: int) -> Batch:
         """Attempt at most so many due events in one transaction, and log what became of each once it is committed.
 
         Each subject's events come in the order of their ids, and no further once one of them has to wait. Events
-        left over when stopping or after BATCH_SECONDS are free again with the commit. [] means that nothing is
-        due that another worker doesn't have, None that this isn't known yet. Raises Refused, or psycopg.Error
-        when the claim failed or the connection was lost; nothing of the batch is committed then.
+        left over when stopping or after BATCH_SECONDS are free again with the commit. Raises Refused, or
+        psycopg.Error when the claim failed or the connection was lost; nothing of the batch is committed then.
         """
-        outcomes: list[Outcome] = []
+        batch = Batch()
         try:
             with session.conn.transaction():
                 try:
-                    known = self._attempt_all(session, most, outcomes)
+                    self._attempt_all(session, most, batch)
                 except BaseException:
-                    session.give_up()
+                    session.give_up(self.run_id)
                     raise
         except psycopg.Error as error:
-            if not outcomes or session.conn.closed:
+            if not batch.outcomes or session.conn.closed:
                 raise
-            raise Refused([outcome.event for outcome in outcomes], error) from error
-        for outcome in outcomes:
+            raise Refused([outcome.event for outcome in batch.outcomes], error) from error
+        for outcome in batch.outcomes:
             self._log(outcome)
-        return outcomes if known else None
+        return batch
 
-    def _attempt_all(self, session: Session, most: int, outcomes: list[Outcome]) -> bool:
-        """Claim, say so, attempt, record; what became of each goes to *outcomes* as it is known.
-
-        Returns whether the claim came to an end.
-        """
-        events = self._claim(session, most)
-        if not events:
-            return events is not None
-        session.begin(events)
+    def _attempt_all(self, session: Session, most: int, batch: Batch) -> None:
+        """Claim, say so, attempt, record; *batch* gets what became of each as it is known."""
+        events = self._claim(session, most, batch)
+        if events:
+            session.begin(self.run_id, events)
         until, waiting = time.monotonic() + BATCH_SECONDS, set()
         for event in events:
-            if outcomes and (self.stopping.is_set() or time.monotonic() > until):
+            if batch.outcomes and (self.stopping.is_set() or time.monotonic() > until):
+                self.cursor.restart()
                 break
             if event.subject not in waiting:
-                handlers = handlers_of(event)
-                if self.page and handlers:
-                    seconds = sum(handler.timeout or self.timeout for handler in handlers)
-                    backend = session.conn.info.backend_pid
-                    self.page.begin(event, session.run_id, backend, handlers[0].max_attempts, seconds)
-                outcomes.append(attempt(session.conn, event, handlers))
-                if self.page:
-                    self.page.end()
-                if outcomes[-1].result == "retry" and event.subject is not None:
+                batch.outcomes.append(self._attempt(session, event))
+                if batch.outcomes[-1].result == "retry" and event.subject is not None:
                     waiting.add(event.subject)
-        record(session.conn, outcomes)
-        # What a commit would check is checked here, where its refusal can still be told from our death.
-        session.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        if session.control:
-            session.conn.execute(load("end_run"), {"run_id": session.run_id})
-        return True
+        if events:
+            record(session.conn, batch.outcomes)
+            # What a commit would check is checked here, where its refusal can still be told from our death.
+            session.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        session.conn.execute(load("end_run"), {"run_id": self.run_id})
 
-    def _claim(self, session: Session, most: int) -> list[Event] | None:
+    def _attempt(self, session: Session, event: Event) -> Outcome:
+        """Attempt one event, where a supervisor sees how long it takes."""
+        handlers = handlers_of(event)
+        if self.page is None or not handlers:
+            return attempt(session.conn, event, handlers)
+        seconds = sum(handler.timeout or self.timeout for handler in handlers)
+        backend = session.conn.info.backend_pid
+        self.page.begin(event, self.run_id, backend, HANDLERS.index(handlers[0]), seconds)
+        try:
+            return attempt(session.conn, event, handlers)
+        finally:
+            self.page.end()
+
+    def _claim(self, session: Session, most: int, batch: Batch) -> list[Event]:
+        self.cursor.begin()
         names = {
-            "run_id": session.run_id,
             "batch": most,
             "sources": self.scope.sources,
             "types": self.scope.types,
+            "not_types": self.scope.not_types,
+            "after_at": self.cursor.after_at,
+            "after_id": self.cursor.after_id,
         }
-        (ids,) = session.conn.execute(load("claim"), names).fetchone() or ([],)
+        row = session.conn.execute(load("claim"), names).fetchone()
+        assert row is not None  # noqa: S101 - a function's one row
+        self.run_id, ids, after_at, after_id, more = row
+        batch.all_seen = self.cursor.end(after_at, after_id, more=more)
+        batch.idle = not ids and not more
+        if not ids:
+            return []
         cursor = session.conn.cursor(row_factory=kwargs_row(_event))
-        return cursor.execute(load("read_claimed"), {"ids": ids}).fetchall() if ids else ids
+        return cursor.execute(load("read_claimed"), {"ids": ids}).fetchall()
 
     def _blame(self, refused: Refused) -> None:
         """Count the attempt of the one event that can be to blame; of several, have each run alone next."""
         ids = [event.id for event in refused.events]
-        log.error("batch refused events=%d first=%d cause=%s", len(ids), ids[0], str(refused).partition(":")[0])
+        cause = str(refused).partition(":")[0]
+        if refused.conflict and self.conflicts < CONFLICTS_MAX:
+            self.conflicts += 1
+            log.warning("batch lost to another transaction events=%d first=%d cause=%s", len(ids), ids[0], cause)
+            return
+        log.error("batch refused events=%d first=%d cause=%s", len(ids), ids[0], cause)
         try:
             with self.connect() as conn, conn.transaction():
                 if len(ids) > 1:
                     conn.execute(load("suspect_events"), {"ids": ids})
                 else:
                     event = refused.events[0]
-                    record(conn, [failed(event, handlers_of(event)[:1], refused)])
+                    ran = tuple(handlers_of(event)[:1])
+                    record(conn, [failed(event, ran, refused.__cause__ or refused, None)])
         except psycopg.Error as error:
             log.warning("attempt not counted first=%d cause=%s", ids[0], describe(error))
             self.stopping.wait(1.0)
@@ -251,7 +287,7 @@ class Processor:
         elif outcome.result == "handled":
             log.info(
                 "event handled id=%d type=%s attempt=%d ms=%.0f",
-                event.id, event.event_type, event.attempt, outcome.seconds * 1000,
+                event.id, event.event_type, event.attempt, (outcome.seconds or 0) * 1000,
             )  # fmt: skip
         else:
             due = f" due_in={outcome.wait.total_seconds():.0f}s" if outcome.wait else ""

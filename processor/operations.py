@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.types.json import set_json_loads
 
 from processor.event import read_payload
 from processor.loop import BATCH_SIZE, Processor, Scope, Totals
-from processor.session import Session, next_run
+from processor.session import Session
 from sql import load
 
 CHUNK = 1000  # events a commit in bulk changes, so that no worker waits long for a row
@@ -111,13 +111,20 @@ def process_once(
     commit is refused (`processor run` then finds the event to blame). An event that ends the process is not
     counted: that takes a second connection, as `processor run` has it.
     """
-    worker, totals = Processor(lambda: conn, batch_size, scope or Scope()), Totals()
-    session = Session(conn, None, next_run(conn))
-    while totals.claimed != max_events:
-        most = batch_size if max_events is None else min(batch_size, max_events - totals.claimed)
-        if (outcomes := worker.batch(session, most)) == []:
-            break
-        totals.add(outcomes or [])
+    worker, totals, isolation = Processor(lambda: conn, batch_size, scope or Scope()), Totals(), conn.isolation_level
+    conn.isolation_level = IsolationLevel.READ_COMMITTED
+    try:
+        while totals.claimed != max_events:
+            most = batch_size if max_events is None else min(batch_size, max_events - totals.claimed)
+            batch = worker.batch(Session(conn, None), most)
+            totals.add(batch.outcomes)
+            if batch.idle and batch.all_seen:
+                break
+            if batch.idle:
+                worker.cursor.restart()
+    finally:
+        if not conn.closed:
+            conn.isolation_level = isolation
     return totals
 
 

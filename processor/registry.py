@@ -1,20 +1,20 @@
 """Which functions an event goes to. Filled by ``@on`` as the handlers' modules are imported."""
 
 import inspect
+import os
 import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from psycopg import Connection
-
 from processor.event import Event
 
-Function = Callable[[Event, Connection], Any]
+Function = Callable[..., Any]  # (event, conn), or (event) for one that is outside
 F = TypeVar("F", bound=Function)
 MAX_ATTEMPTS = 12
 
@@ -33,6 +33,9 @@ class Handler:
     source: str | None
     max_attempts: int
     timeout: float | None
+    skip_after: float | None
+    outside: bool
+    version: str
 
     @property
     def name(self) -> str:
@@ -51,14 +54,16 @@ class Handler:
 HANDLERS: list[Handler] = []
 
 
-def on(
+def on(  # noqa: PLR0913 - one argument an option
     *event_types: str,
     provider: str | None = None,
     source: str | None = None,
     max_attempts: int = MAX_ATTEMPTS,
     timeout: float | None = None,
+    skip_after: float | None = None,
+    outside: bool = False,
 ) -> Callable[[F], F]:
-    """Register a function ``handler(event, conn)`` for these event types.
+    """Register a function ``handler(event, conn)`` for these event types; ``handler(event)`` with *outside*.
 
     Several functions for one event run in the order of their registration, in one transaction with its
     processed_at: all of their writes on *conn* are committed, or none. A function answers by returning
@@ -66,24 +71,45 @@ def on(
     again after a backoff, and is a dead letter after *max_attempts* attempts. One that takes more than *timeout*
     seconds (None: `processor run --handler-timeout`) has its process killed, and that attempt counted.
 
-    Raises TypeError for a function that isn't a plain ``def`` of two arguments.
+    A failing event holds back the later ones of its subject until it succeeds or is dead, or until *skip_after*
+    seconds have passed since it first failed.
+
+    *outside*: for one that calls other services. It runs in no transaction, concurrently with others, at least
+    once: give the service ``event.key`` as its idempotency key. It may return a function of a connection, whose
+    writes are committed with processed_at. An event's other handlers run after its outside ones.
+
+    Raises TypeError for a function that isn't a plain ``def`` of so many arguments.
     """
     if not event_types or not all(isinstance(event_type, str) and event_type for event_type in event_types):
         raise TypeError(f"@on: expected at least one event type as text, got {event_types!r}")
     if max_attempts < 1 or (timeout is not None and not timeout > 0):
         raise TypeError(f"@on: expected max_attempts >= 1 and timeout > 0, got {max_attempts!r} and {timeout!r}")
+    if skip_after is not None and not skip_after >= 0:
+        raise TypeError(f"@on: expected skip_after >= 0 seconds, or None to block, got {skip_after!r}")
 
     def register(function: F) -> F:
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"@on: expected a plain def, got an async or generator function {function.__qualname__!r}")
         try:
-            inspect.signature(function).bind(None, None)
+            inspect.signature(function).bind(*[None] * (1 if outside else 2))
         except TypeError:
-            raise TypeError(f"@on: expected def {function.__qualname__}(event, conn)") from None
-        HANDLERS.append(Handler(function, event_types, provider, source, max_attempts, timeout))
+            expected = "(event), since it is outside" if outside else "(event, conn)"
+            raise TypeError(f"@on: expected def {function.__qualname__}{expected}") from None
+        version = os.environ.get("HANDLERS_VERSION", "").strip() or _digest(function)
+        HANDLERS.append(
+            Handler(function, event_types, provider, source, max_attempts, timeout, skip_after, outside, version)
+        )
         return function
 
     return register
+
+
+def _digest(function: Function) -> str:
+    """Return a short digest of the file that holds a handler: its version, where the deployment names none."""
+    try:
+        return sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()[:12]
+    except (OSError, TypeError):
+        return "unknown"
 
 
 def handlers_of(event: Event) -> list[Handler]:

@@ -7,12 +7,15 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 
 from processor.event import Event
 from sql import load
 
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
+
+def worker_name(pid: int | None = None) -> str:
+    """Return what a worker is called in the database, ``host:pid``; without *pid* this process."""
+    return f"{socket.gethostname()}:{pid or os.getpid()}"
 
 
 @dataclass(frozen=True)
@@ -20,20 +23,22 @@ class Session:
     """A worker's way to the database, until one of its connections is lost.
 
     conn: for the batch's transaction. control: to say, committed, what is about to run while that is open;
-    None: crashes are not accounted for. run_id: the number under which it is said.
+    None: crashes are not accounted for.
     """
 
     conn: Connection
     control: Connection | None
-    run_id: int
 
     @classmethod
     def open(cls, connect: Callable[[], Connection]) -> "Session":
-        """Connect twice, and take a number for the runs. Raises psycopg.Error, and then leaves nothing open."""
+        """Connect twice. Raises psycopg.Error, and then leaves nothing open."""
         with ExitStack() as opened:
             conn = opened.enter_context(closing(connect()))
-            control = opened.enter_context(closing(connect()))
-            session = cls(conn, control, next_run(conn))
+            # A handler that sends ROLLBACK is in a new transaction then, not in none; nobody commits it.
+            conn.autocommit = False
+            # The claim's later statements must see what was committed since its first.
+            conn.isolation_level = IsolationLevel.READ_COMMITTED
+            session = cls(conn, opened.enter_context(closing(connect())))
             opened.pop_all()
         return session
 
@@ -43,20 +48,14 @@ class Session:
         if self.control:
             self.control.close()
 
-    def begin(self, events: list[Event]) -> None:
+    def begin(self, run_id: int, events: list[Event]) -> None:
         """Commit that these events are about to run."""
         if self.control:
-            names = {"run_id": self.run_id, "worker": WORKER, "ids": [event.id for event in events]}
+            names = {"run_id": run_id, "worker": worker_name(), "ids": [event.id for event in events]}
             self.control.execute(load("begin_run"), names)
 
-    def give_up(self) -> None:
+    def give_up(self, run_id: int) -> None:
         """Say that the run ended without anybody's death, before its transaction is rolled back."""
         if self.control and not self.control.closed:
             with suppress(psycopg.Error):  # then it is settled as if we had died
-                self.control.execute(load("end_run"), {"run_id": self.run_id})
-
-
-def next_run(conn: Connection) -> int:
-    """Return a number that no other worker's runs have."""
-    (number,) = conn.execute(load("next_run")).fetchone() or (0,)
-    return int(number)
+                self.control.execute(load("end_run"), {"run_id": run_id})

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from typing import NoReturn
 
 import psycopg
@@ -23,7 +24,9 @@ from processor.backoff import backoff
 from processor.children import tie_to_us
 from processor.event import Event
 from processor.failure import describe
-from processor.loop import Processor
+from processor.loop import CRASHES_MAX, Processor
+from processor.registry import HANDLERS
+from processor.session import worker_name
 from sql import load
 
 log = logging.getLogger("processor")
@@ -32,7 +35,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TICK = 0.1  # seconds between two looks at the workers
 BAD_CONFIGURATION = 78  # a worker that ends with it would do so again: all end
 RESTART_SECONDS = 1.0  # a worker that lived shorter is replaced after so long, so that a broken one doesn't spin
-# event (0: none), run, server process, attempt, attempts at most, seconds allowed, deadline (monotonic)
+# event (0: none), run, server process, attempt, handler's place, seconds allowed, deadline (monotonic)
 AT_WORK = struct.Struct("qqqqqdd")
 
 
@@ -42,10 +45,10 @@ class Page:
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, AT_WORK.size)
 
-    def begin(self, event: Event, run_id: int, backend: int, most: int, seconds: float) -> None:
-        """Say that an event's handlers start now, and how long they may take."""
+    def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
+        """Say that an event's handlers start now, and how long they may take; see processor.loop.Page."""
         until = time.monotonic() + seconds
-        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, event.attempt, most, seconds, until)
+        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, event.attempt, handler, seconds, until)
 
     def end(self) -> None:
         """Say that no handler is running."""
@@ -64,7 +67,7 @@ class AtWork:
     run_id: int
     backend: int
     attempt: int
-    most: int
+    handler: int
     seconds: float
     deadline: float
 
@@ -81,6 +84,11 @@ class Child:
     pid: int
     page: Page
     started_at: float
+
+    @property
+    def name(self) -> str:
+        """Its name in the database."""
+        return worker_name(self.pid)
 
 
 @dataclass
@@ -141,14 +149,26 @@ class Supervisor:
                 continue
             self.children.remove(child)
             ended = os.waitstatus_to_exitcode(status)
+            how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
             if ended == BAD_CONFIGURATION:
                 code = ended
             elif ended != 0 or not self.stopping.is_set():
-                how = f"signal={signal.Signals(-ended).name}" if ended < 0 else f"exit={ended}"
-                log.error("worker died pid=%d %s event=%d", child.pid, how, child.page.read().event)
+                event = child.page.read().event
+                log.error("worker died pid=%d cause=%r event=%d", child.pid, how, event)
+                if event:
+                    self._explain(child, event, how)
                 lived = time.monotonic() - child.started_at
                 self.due.append(time.monotonic() + (0.0 if lived > RESTART_SECONDS else RESTART_SECONDS / 4))
         return code
+
+    def _explain(self, child: Child, event: int, how: str) -> None:
+        """Have the death counted, by us or by whoever finds it first, and say of what it was."""
+        try:
+            with self.connect() as conn:
+                conn.execute(load("reap_runs"), {"most": CRASHES_MAX})
+                conn.execute(load("explain_crash"), {"id": event, "worker": child.name, "how": how})
+        except psycopg.Error as error:
+            log.warning("crash not explained id=%d cause=%s", event, describe(error))
 
     def _end_late(self) -> None:
         for child in self.children:
@@ -161,13 +181,21 @@ class Supervisor:
     def _time_out(self, child: Child, at_work: AtWork) -> None:
         """Kill a worker, and count the attempt it was at; nobody else of its batch is to blame."""
         log.error("event timed out id=%d after=%gs; its worker is replaced", at_work.event, at_work.seconds)
-        wait = None if at_work.attempt >= at_work.most else backoff(at_work.attempt)
+        handler = HANDLERS[at_work.handler]
+        wait = None if at_work.attempt >= handler.max_attempts else backoff(at_work.attempt)
         names = {
             "id": at_work.event,
             "attempt": at_work.attempt,
+            "lease": None,
             "counted": True,
             "error": f"Timeout: its handlers took more than {at_work.seconds:g} s",
+            "error_class": "Timeout",
             "wait": wait,
+            "yields": None if handler.skip_after is None else timedelta(seconds=handler.skip_after),
+            "worker": child.name,
+            "seconds": at_work.seconds,
+            "handler": handler.name,
+            "handler_version": handler.version,
         }
         try:
             with self.connect() as conn:

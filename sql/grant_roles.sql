@@ -17,6 +17,8 @@ BEGIN
     GRANT INSERT ON webhook_duplicates TO webhook_receiver;
     GRANT SELECT ON webhook_migrations TO webhook_receiver, webhook_processor;
     GRANT SELECT, UPDATE ON webhook_events TO webhook_processor;
+    GRANT SELECT, INSERT, DELETE ON webhook_guards TO webhook_processor;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_attempts, webhook_pauses, webhook_breakers TO webhook_processor;
     GRANT SELECT ON webhook_duplicates, dead_letters, webhook_backlog TO webhook_processor;
     GRANT SELECT, INSERT, UPDATE, DELETE ON calls, messages, webhook_runs TO webhook_processor;
     GRANT USAGE ON SEQUENCE webhook_run_ids TO webhook_processor;

@@ -1,8 +1,12 @@
 -- Close claimed events, in the transaction that holds their row locks and their handlers' writes.
 --
--- in   ids bigint[]; outcome text: handled | no_handler
+-- in   ids bigint[]; outcome text: handled | no_handler; durations real[] (seconds), versions text[]: an element an event
 -- out  nothing; fewer rows than ids only where a handler completed or removed an event itself
-UPDATE webhook_events
-   SET processed_at = clock_timestamp(), outcome = %(outcome)s, last_error = NULL, suspect = false,
-       attempts = attempts + CASE %(outcome)s WHEN 'handled' THEN 1 ELSE 0 END
- WHERE id = ANY (%(ids)s::bigint[]) AND processed_at IS NULL AND dead_at IS NULL;
+UPDATE webhook_events AS event
+   SET processed_at = clock_timestamp(), outcome = %(outcome)s, last_error = NULL,
+       suspect = false, parked = false, yields_at = NULL, lease = NULL,
+       seconds = done.seconds, handler_version = done.version,
+       -- A leased one's attempt was counted with its lease.
+       attempts = event.attempts + (%(outcome)s = 'handled' AND event.lease IS NULL)::integer
+  FROM unnest(%(ids)s::bigint[], %(durations)s::real[], %(versions)s::text[]) AS done (id, seconds, version)
+ WHERE event.id = done.id AND event.processed_at IS NULL AND event.dead_at IS NULL;

@@ -455,7 +455,7 @@ def test_async_and_misshapen_handlers_are_refused_where_they_are_registered():
 
     for function in (coroutine, lambda event: None):
         with pytest.raises(TypeError, match="@on: expected"):
-            on("call.ringing")(function)  # type: ignore[type-var]
+            on("call.ringing")(function)
 
 
 def test_a_handlers_module_that_does_not_import_or_registers_nothing_stops_the_start():

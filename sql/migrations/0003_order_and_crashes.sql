@@ -16,10 +16,12 @@ CREATE UNLOGGED TABLE webhook_runs (
     run_id     bigint      PRIMARY KEY CHECK (run_id BETWEEN 1 AND 2147483647),
     worker     text        NOT NULL,
     event_ids  bigint[]    NOT NULL CHECK (cardinality(event_ids) > 0),
-    started_at timestamptz NOT NULL DEFAULT now()
+    started_at timestamptz NOT NULL DEFAULT now(),
+    booted_at  timestamptz NOT NULL DEFAULT pg_postmaster_start_time()
 );
 CREATE SEQUENCE webhook_run_ids AS integer CYCLE;
 COMMENT ON TABLE webhook_runs IS 'Batches in hand. A row whose advisory lock is free is of a worker that died.';
+COMMENT ON COLUMN webhook_runs.booted_at IS 'when the server was started: a run from before its restart says nothing of its events';
 
 CREATE OR REPLACE FUNCTION webhook_events_replay() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$

@@ -57,3 +57,5 @@ CREATE TABLE webhook_breakers (
 );
 COMMENT ON COLUMN webhook_breakers.failures IS 'in a row; a success removes the row';
 COMMENT ON COLUMN webhook_breakers.opened_at IS 'NULL: not enough failures yet';
+
+CREATE INDEX webhook_events_leased ON webhook_events (lease) WHERE lease IS NOT NULL;

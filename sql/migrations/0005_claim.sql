@@ -1,115 +1,255 @@
--- The claim: which due events a worker gets.
+-- The claim: which due events a worker gets; and what keeps its transaction whole.
+
+-- A batch's transaction has a row here from its claim to its end. What commits it earlier, a handler's COMMIT, is
+-- refused when the deferred trigger finds the row, and everything is rolled back.
+CREATE UNLOGGED TABLE webhook_guards (run_id bigint PRIMARY KEY);
+COMMENT ON TABLE webhook_guards IS 'Always empty, but within the transaction of a batch: that must not be committed with it.';
+
+CREATE FUNCTION webhook_guard() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    here boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %I.%I WHERE run_id = $1)', TG_TABLE_SCHEMA, TG_TABLE_NAME)
+       INTO here USING NEW.run_id;
+    -- A handler may well check its constraints early.
+    IF here AND current_query() !~* '^\s*set\s+constraints' THEN
+        RAISE invalid_transaction_termination
+            USING MESSAGE = 'a handler must not commit the transaction it was given';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER webhook_guard AFTER INSERT ON webhook_guards
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION webhook_guard();
 
 -- Claim events for the calling transaction: at most *batch*, each subject's in the order of their ids, no subject
--- that another transaction has. A suspect comes alone. Returns their ids in the order they are to be run; NULL where
--- there was only parking to do, and there may be more behind it.
+-- that another transaction has, nothing that is paused. A suspect comes alone.
+--
+-- ids: in the order they are to be run. after_at, after_id: how far the claim has looked; the next may begin there,
+-- past what is done and can't be vacuumed yet, but must begin at '-infinity' now and then, since what was committed
+-- late lies behind. more: nothing was found so far, and it wasn't looked to the end.
 --
 -- Three things make the order hold over any number of workers: the lock on a subject is taken before its events
 -- are looked at, they are looked at by a later statement, which sees what the lock's last holder committed, and a
 -- subject's events are taken only up to the first that isn't due, is in hand or can't be locked. A subject whose
 -- first event waits has its others parked behind it, so that nobody meets them again before that is due.
-CREATE FUNCTION webhook_claim(run bigint, batch integer, only_sources text[], only_types text[])
-RETURNS bigint[] LANGUAGE plpgsql AS $$
+CREATE FUNCTION webhook_claim(
+    batch integer, only_sources text[], only_types text[], not_types text[],
+    INOUT after_at timestamptz, INOUT after_id bigint, OUT run_id bigint, OUT ids bigint[], OUT more boolean)
+LANGUAGE plpgsql AS $$
 DECLARE
-    in_hand  bigint[];
-    free     bigint[] := '{}';
-    mine     text[] := '{}';
-    busy     text[] := '{}';
-    chosen   bigint[];
-    found    record;
-    seen     integer := 0;
-    span     integer := batch * 10;
-    behind   integer;
+    in_hand        bigint[];
+    paused_sources text[];
+    paused_types   text[];
+    paused_until   timestamptz;
+    due            record;
+    passed         record;
+    free           bigint[];
+    mine           text[];
+    busy           text[] := '{}';
+    seen           integer;
+    seen_ids       bigint[] := '{}';
+    seen_at        timestamptz[] := '{}';
+    locks          integer := 0;
+    ended          boolean;
+    parking        integer;
+    parked_so_far  integer := 0;
 BEGIN
-    PERFORM pg_advisory_xact_lock(1751673961, run::integer);
-    SELECT coalesce(array_agg(id), '{}') INTO in_hand FROM webhook_runs, unnest(event_ids) AS id;
+    run_id := nextval('webhook_run_ids');
+    PERFORM pg_advisory_xact_lock(1751673961, run_id::integer);
+    INSERT INTO webhook_guards VALUES (run_id);
+    SELECT coalesce(array_agg(event_id), '{}') INTO in_hand FROM webhook_runs, unnest(event_ids) AS event_id;
+    SELECT coalesce(array_agg(name) FILTER (WHERE kind = 'source'), '{}'),
+           coalesce(array_agg(name) FILTER (WHERE kind = 'type'), '{}'),
+           least(min(until), now() + interval '5 minutes')
+      INTO paused_sources, paused_types, paused_until
+      FROM webhook_pauses WHERE until IS NULL OR until > now();
 
     LOOP
+        free := '{}';
+        mine := '{}';
         seen := 0;
-        FOR found IN
-            SELECT event.id, event.subject, event.suspect
+        ended := false;
+        FOR due IN
+            SELECT event.id, event.next_attempt_at, event.subject, event.suspect
               FROM webhook_events AS event
              WHERE processed_at IS NULL AND dead_at IS NULL AND next_attempt_at <= now()
+               AND (next_attempt_at, id) > (after_at, after_id)
                AND id <> ALL (in_hand)
+               AND source <> ALL (paused_sources) AND event_type <> ALL (paused_types)
                AND (only_sources IS NULL OR source = ANY (only_sources))
                AND (only_types IS NULL OR event_type = ANY (only_types))
+               AND (not_types IS NULL OR event_type <> ALL (not_types))
              ORDER BY next_attempt_at, id
-             LIMIT span
+             LIMIT batch * 10
         LOOP
             seen := seen + 1;
-            CONTINUE WHEN found.subject = ANY (mine) OR found.subject = ANY (busy)
-                       OR (found.suspect AND cardinality(free) + cardinality(mine) > 0);
-            IF found.subject IS NULL THEN
-                free := free || found.id;
-            ELSIF pg_try_advisory_xact_lock(hashtextextended(found.subject, 1751673961)) THEN
-                mine := mine || found.subject;
+            seen_ids := seen_ids || due.id;
+            seen_at := seen_at || due.next_attempt_at;
+            CONTINUE WHEN due.subject = ANY (mine) OR due.subject = ANY (busy)
+                       OR (due.suspect AND cardinality(free) + cardinality(mine) > 0);
+            IF due.subject IS NULL THEN
+                free := free || due.id;
+            ELSIF pg_try_advisory_xact_lock(hashtextextended(due.subject, 1751673961)) THEN
+                mine := mine || due.subject;
+                locks := locks + 1;
             ELSE
-                busy := busy || found.subject;
+                busy := busy || due.subject;
                 CONTINUE;
             END IF;
-            EXIT WHEN found.suspect OR cardinality(free) + cardinality(mine) >= batch;
+            ended := due.suspect OR cardinality(free) + cardinality(mine) >= batch;
+            EXIT WHEN ended;
         END LOOP;
-        -- Nothing but subjects that others have: look further, since behind them may be one that is free.
-        EXIT WHEN cardinality(free) + cardinality(mine) > 0 OR seen < span OR span >= 10000;
-        span := least(span * 4, 10000);
+        ended := NOT ended AND seen < batch * 10;  -- that was all there is
+        IF seen > 0 THEN
+            after_at := due.next_attempt_at;
+            after_id := due.id;
+        END IF;
+
+        WITH head AS MATERIALIZED (
+            SELECT subject.name, first.id,
+                   CASE WHEN first.paused THEN paused_until
+                        ELSE least(first.next_attempt_at, first.yields_at) END AS until
+              FROM unnest(mine) AS subject (name)
+             CROSS JOIN LATERAL (
+                SELECT id, next_attempt_at, yields_at,
+                       source = ANY (paused_sources) OR event_type = ANY (paused_types) AS paused
+                  FROM webhook_events
+                 WHERE subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
+                   AND (yields_at IS NULL OR yields_at > clock_timestamp())
+                 ORDER BY id LIMIT 1) AS first
+             WHERE first.next_attempt_at > clock_timestamp() OR first.paused
+        ), follower AS MATERIALIZED (
+            SELECT next.id, head.until
+              FROM head
+             CROSS JOIN LATERAL (
+                SELECT id FROM webhook_events
+                 WHERE subject = head.name AND processed_at IS NULL AND dead_at IS NULL
+                   AND id > head.id AND next_attempt_at < head.until
+                   AND (yields_at IS NULL OR yields_at > clock_timestamp())
+                 ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED) AS next
+        )
+        UPDATE webhook_events AS event SET next_attempt_at = follower.until, parked = true
+          FROM follower WHERE event.id = follower.id;
+        GET DIAGNOSTICS parking = ROW_COUNT;
+        parked_so_far := parked_so_far + parking;
+
+        WITH ordered AS MATERIALIZED (
+            SELECT next.id, next.suspect, next.place,
+                   bool_and(next.ready OR next.yields) OVER (PARTITION BY subject.name ORDER BY next.id)
+                       AND next.ready AS ready
+              FROM unnest(mine) AS subject (name)
+             CROSS JOIN LATERAL (
+                SELECT id, suspect, row_number() OVER (ORDER BY id) AS place,
+                       coalesce(yields_at <= clock_timestamp(), false) AS yields,
+                       next_attempt_at <= clock_timestamp() AND id <> ALL (in_hand)
+                       AND source <> ALL (paused_sources) AND event_type <> ALL (paused_types)
+                       AND (only_sources IS NULL OR source = ANY (only_sources))
+                       AND (only_types IS NULL OR event_type = ANY (only_types))
+                       AND (not_types IS NULL OR event_type <> ALL (not_types)) AS ready
+                  FROM webhook_events
+                 WHERE subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
+                   AND (yields_at IS NULL OR yields_at > clock_timestamp() OR next_attempt_at <= clock_timestamp())
+                 ORDER BY id LIMIT 20) AS next
+            UNION ALL
+            SELECT id, suspect, 1, true FROM webhook_events WHERE id = ANY (free)
+        ), candidate AS MATERIALIZED (
+            -- One that is suspect, at its place, ends what may come with it: it is run alone or not now.
+            SELECT id, suspect, row_number() OVER (ORDER BY place, id) AS turn FROM ordered WHERE ready
+        ), picked AS MATERIALIZED (
+            SELECT id FROM candidate
+             WHERE turn <= batch
+               AND turn < coalesce((SELECT min(turn) FROM candidate WHERE suspect AND turn > 1), batch + 1)
+               AND (turn = 1 OR NOT EXISTS (SELECT FROM candidate WHERE suspect AND turn = 1))
+        ), locked AS MATERIALIZED (
+            SELECT event.id FROM webhook_events AS event
+             WHERE event.id IN (SELECT id FROM picked) AND processed_at IS NULL AND dead_at IS NULL
+             ORDER BY event.id FOR UPDATE SKIP LOCKED
+        ), kept AS (
+            SELECT picked.id, bool_and(locked.id IS NOT NULL)
+                       OVER (PARTITION BY coalesce(event.subject, picked.id::text) ORDER BY picked.id) AS whole
+              FROM picked JOIN webhook_events AS event ON event.id = picked.id
+              LEFT JOIN locked ON locked.id = picked.id
+        )
+        SELECT coalesce(array_agg(id ORDER BY id), '{}') INTO ids FROM kept WHERE whole;
+
+        -- The bounds: on what one call reads, parks, and holds in the server's table of locks.
+        EXIT WHEN ended OR ids <> '{}' OR parked_so_far > 0 OR locks >= 500 OR cardinality(seen_ids) >= 10000;
     END LOOP;
 
-    WITH head AS MATERIALIZED (
-        SELECT subject.name, first.id, first.next_attempt_at
-          FROM unnest(mine) AS subject (name)
-         CROSS JOIN LATERAL (
-            SELECT id, next_attempt_at FROM webhook_events
-             WHERE subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
-             ORDER BY id LIMIT 1) AS first
-         WHERE first.next_attempt_at > clock_timestamp()
-    ), parked AS MATERIALIZED (
-        SELECT follower.id, head.next_attempt_at
-          FROM head
-         CROSS JOIN LATERAL (
-            SELECT id FROM webhook_events
-             WHERE subject = head.name AND processed_at IS NULL AND dead_at IS NULL
-               AND id > head.id AND next_attempt_at < head.next_attempt_at
-             ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED) AS follower
-    )
-    UPDATE webhook_events AS event SET next_attempt_at = parked.next_attempt_at
-      FROM parked WHERE event.id = parked.id;
-    GET DIAGNOSTICS behind = ROW_COUNT;
-
-    WITH ordered AS MATERIALIZED (
-        SELECT next.id, next.suspect, next.place,
-               bool_and(next.ready) OVER (PARTITION BY subject.name ORDER BY next.id) AS ready
-          FROM unnest(mine) AS subject (name)
-         CROSS JOIN LATERAL (
-            SELECT id, suspect, row_number() OVER (ORDER BY id) AS place,
-                   next_attempt_at <= clock_timestamp() AND id <> ALL (in_hand)
-                   AND (only_sources IS NULL OR source = ANY (only_sources))
-                   AND (only_types IS NULL OR event_type = ANY (only_types)) AS ready
-              FROM webhook_events
-             WHERE subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
-             ORDER BY id LIMIT 20) AS next
-        UNION ALL
-        SELECT id, suspect, 1, true FROM webhook_events WHERE id = ANY (free)
-    ), candidate AS MATERIALIZED (
-        -- One that is suspect, at its place, ends what may come with it: it is run alone or not now.
-        SELECT id, suspect, row_number() OVER (ORDER BY place, id) AS turn FROM ordered WHERE ready
-    ), picked AS MATERIALIZED (
-        SELECT id FROM candidate
-         WHERE turn <= batch
-           AND turn < coalesce((SELECT min(turn) FROM candidate WHERE suspect AND turn > 1), batch + 1)
-           AND (turn = 1 OR NOT EXISTS (SELECT FROM candidate WHERE suspect AND turn = 1))
-    ), locked AS MATERIALIZED (
-        SELECT event.id FROM webhook_events AS event
-         WHERE event.id IN (SELECT id FROM picked) AND processed_at IS NULL AND dead_at IS NULL
-         ORDER BY event.id FOR UPDATE SKIP LOCKED
-    ), kept AS (
-        SELECT picked.id, bool_and(locked.id IS NOT NULL)
-                   OVER (PARTITION BY coalesce(event.subject, picked.id::text) ORDER BY picked.id) AS whole
-          FROM picked JOIN webhook_events AS event ON event.id = picked.id
-          LEFT JOIN locked ON locked.id = picked.id
-    )
-    SELECT coalesce(array_agg(id ORDER BY id), '{}') INTO chosen FROM kept WHERE whole;
-    IF chosen = '{}' AND behind > 0 THEN
-        RETURN NULL;
+    more := ids = '{}' AND NOT ended AND (parked_so_far > 0 OR locks > 0);
+    IF NOT more THEN
+        -- The next may begin at the first that was seen and not taken; what is as young as this can still be
+        -- joined by elder ones, whose commit is under way.
+        SELECT place.at, place.id INTO passed
+          FROM unnest(seen_at, seen_ids) WITH ORDINALITY AS place (at, id, turn)
+         WHERE place.id <> ALL (ids)
+         ORDER BY turn LIMIT 1;
+        IF passed.id IS NOT NULL THEN
+            after_at := passed.at;
+            after_id := passed.id - 1;
+        END IF;
+        IF after_at > now() - interval '3 seconds' THEN
+            after_at := now() - interval '3 seconds';
+            after_id := 0;
+        END IF;
     END IF;
-    RETURN chosen;
+END $$;
+
+-- An event that others were parked behind is done, dead or due earlier than was thought: they wait no longer.
+CREATE FUNCTION webhook_events_release() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    EXECUTE format(
+        'UPDATE %1$I.%2$I SET parked = false, next_attempt_at = clock_timestamp()
+          WHERE id IN (SELECT id FROM %1$I.%2$I
+                        WHERE subject = $1 AND parked AND processed_at IS NULL AND dead_at IS NULL
+                        ORDER BY id FOR UPDATE SKIP LOCKED)', TG_TABLE_SCHEMA, TG_TABLE_NAME)
+      USING NEW.subject;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER webhook_events_release
+    AFTER UPDATE OF processed_at, dead_at, next_attempt_at, yields_at ON webhook_events FOR EACH ROW
+    WHEN (NEW.subject IS NOT NULL AND NOT OLD.parked AND OLD.next_attempt_at > now()
+          AND OLD.processed_at IS NULL AND OLD.dead_at IS NULL
+          AND (NEW.processed_at IS NOT NULL OR NEW.dead_at IS NOT NULL OR NEW.next_attempt_at < OLD.next_attempt_at))
+    EXECUTE FUNCTION webhook_events_release();
+
+-- So too when a pause ends by hand: what still has to wait is parked again.
+CREATE FUNCTION webhook_pauses_release() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    EXECUTE format(
+        'UPDATE %1$I.webhook_events SET parked = false, next_attempt_at = clock_timestamp()
+          WHERE id IN (SELECT id FROM %1$I.webhook_events
+                        WHERE parked AND processed_at IS NULL AND dead_at IS NULL
+                        ORDER BY id FOR UPDATE SKIP LOCKED)', TG_TABLE_SCHEMA);
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER webhook_pauses_release AFTER UPDATE OR DELETE ON webhook_pauses
+    FOR EACH STATEMENT EXECUTE FUNCTION webhook_pauses_release();
+
+CREATE OR REPLACE FUNCTION webhook_events_replay() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    NEW.outcome := NULL;
+    NEW.dead_at := NULL;
+    NEW.last_error := NULL;
+    NEW.attempts := 0;
+    NEW.crashes := 0;
+    NEW.suspect := false;
+    NEW.parked := false;
+    NEW.yields_at := NULL;
+    NEW.seconds := NULL;
+    NEW.handler_version := NULL;
+    -- Leased, it may be running: what it comes to is not written any more, and it is run again when the lease ends.
+    IF OLD.lease IS NULL OR OLD.processed_at IS NOT NULL OR OLD.dead_at IS NOT NULL THEN
+        NEW.next_attempt_at := clock_timestamp();
+    END IF;
+    NEW.lease := NULL;
+    NEW.replays := OLD.replays + 1;
+    RETURN NEW;
 END $$;
