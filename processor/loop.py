@@ -224,7 +224,9 @@ class Processor:
             record(session.conn, batch.outcomes)
             # What a commit would check is checked here, where its refusal can still be told from our death.
             session.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        session.conn.execute(load("end_run"), {"run_id": self.run_id})
+        if session.conn.execute(load("end_run"), {"run_id": self.run_id}).fetchone() != (True,):
+            cause = RuntimeError("a handler ended the transaction it was given, and began another")
+            raise Refused([outcome.event for outcome in batch.outcomes], cause)
 
     def _attempt(self, session: Session, event: Event) -> Outcome:
         """Attempt one event, where a supervisor sees how long it takes."""

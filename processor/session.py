@@ -58,4 +58,4 @@ class Session:
         """Say that the run ended without anybody's death, before its transaction is rolled back."""
         if self.control and not self.control.closed:
             with suppress(psycopg.Error):  # then it is settled as if we had died
-                self.control.execute(load("end_run"), {"run_id": run_id})
+                self.control.execute(load("abandon_run"), {"run_id": run_id})

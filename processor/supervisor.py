@@ -199,7 +199,7 @@ class Supervisor:
         }
         try:
             with self.connect() as conn:
-                conn.execute(load("end_run"), {"run_id": at_work.run_id})
+                conn.execute(load("abandon_run"), {"run_id": at_work.run_id})
                 os.kill(child.pid, signal.SIGKILL)
                 # A statement goes on without its client, and keeps its locks.
                 conn.execute("SELECT pg_terminate_backend(%s)", [at_work.backend])

@@ -1,7 +1,5 @@
 """What becomes of an event at one attempt. Results are read from the table."""
 
-import asyncio
-import sys
 import threading
 
 import psycopg
@@ -172,43 +170,6 @@ def test_an_unknown_type_is_processed_as_no_handler_and_logged_once(db, caplog):
     ]
 
 
-def test_a_swallowed_sql_error_fails_its_event_alone(db, effects):
-    @on("call.ringing")
-    def handle(event, conn):
-        if event.id == bad:
-            try:
-                conn.execute("SELECT 1 / 0")
-            except psycopg.Error:
-                return
-        write(event, conn)
-
-    bad, good = add(db), add(db)
-
-    process(db)
-
-    assert effects() == [(good, "done")]
-    (error,) = look(db, bad, "last_error")
-    assert "hid an SQL error" in error
-
-
-def test_sys_exit_in_a_handler_is_that_events_failure(db):
-    on("call.ringing")(lambda event, conn: sys.exit(1))
-    event = add(db)
-
-    process(db)
-
-    assert look(db, event, "processed_at, attempts, last_error") == (None, 1, "SystemExit: 1")
-
-
-def test_commit_and_rollback_are_forbidden_to_a_handler(db):
-    on("call.ringing")(lambda event, conn: conn.commit())
-    event = add(db)
-
-    process(db)
-
-    assert look(db, event, "processed_at, attempts") == (None, 1)
-
-
 def test_what_is_kept_of_an_error_has_no_payload_in_it(db):
     class Call(BaseModel):
         duration: int
@@ -283,45 +244,6 @@ def test_two_workers_take_disjoint_events(db, dsn):
     assert sorted(seen) == events
 
 
-def test_a_deferred_constraint_that_fails_at_commit_fails_its_event_alone(db, dsn):
-    db.execute(
-        "CREATE TABLE owed (event bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)"
-    )
-    try:
-
-        @on("call.ringing")
-        def handle(event, conn):
-            conn.execute("INSERT INTO owed VALUES (%s, %s)", (event.id, -1 if event.id == bad else event.id))
-
-        first, bad, last = add(db), add(db), add(db)
-
-        worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
-        worker.run(0.05, once=True)
-
-        assert db.execute("SELECT event FROM owed ORDER BY event").fetchall() == [(first,), (last,)]
-        assert look(db, bad, "processed_at, attempts") == (None, 1)
-        assert "ForeignKeyViolation" in look(db, bad, "last_error")[0]
-    finally:
-        db.execute("DROP TABLE owed")
-
-
-def test_a_handler_that_ends_its_connection_fails_alone_and_the_worker_goes_on(db, dsn, effects):
-    @on("call.ringing")
-    def handle(event, conn):
-        if event.id == bad:
-            conn.close()
-        else:
-            write(event, conn)
-
-    first, bad, last = add(db), add(db), add(db)
-
-    worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
-    worker.run(0.05, once=True)
-
-    assert effects() == [(first, "done"), (last, "done")]
-    assert look(db, bad, "processed_at, attempts") == (None, 1)
-
-
 def test_stopping_lets_the_event_in_hand_finish_and_frees_the_rest(db, dsn):
     worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
     on("call.ringing")(lambda event, conn: worker.stopping.set())
@@ -358,29 +280,6 @@ def test_a_payload_that_python_can_not_read_fails_nobody_else(db):
     assert db.execute("SELECT count(*) FROM webhook_events WHERE outcome = 'handled'").fetchone() == (3,)
 
 
-class Unprintable(Exception):
-    def __str__(self):
-        raise RuntimeError
-
-
-@pytest.mark.parametrize(
-    "failure", [Unprintable(), asyncio.CancelledError(), KeyboardInterrupt(), GeneratorExit(), BaseException("any")]
-)
-def test_whatever_a_handler_raises_fails_its_event_alone(db, effects, failure):
-    @on("call.ringing")
-    def handle(event, conn):
-        write(event, conn)
-        if event.id == bad:
-            raise failure
-
-    bad, good = add(db), add(db)
-
-    process(db)
-
-    assert effects() == [(good, "done")]
-    assert look(db, bad, "processed_at, attempts") == (None, 1)
-
-
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan"), 1e9])
 def test_retry_later_takes_a_time_that_comes(seconds):
     with pytest.raises(ValueError, match="RetryLater: expected seconds"):
@@ -394,29 +293,6 @@ def test_a_value_that_the_database_refused_is_not_kept(db):
     process(db)
 
     assert look(db, event, "last_error") == ("InvalidTextRepresentation: 22P02",)
-
-
-def test_a_commit_refused_as_canceled_is_its_events_failure_and_no_outage(db, dsn):
-    db.execute("CREATE TABLE owed (event bigint)")
-    db.execute(
-        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN IF NEW.event = 1 THEN RAISE 'no' USING ERRCODE = '57014'; END IF; RETURN NULL; END $$"
-    )
-    db.execute(
-        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON owed DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION refuse()"
-    )
-    try:
-        on("call.ringing")(lambda event, conn: conn.execute("INSERT INTO owed VALUES (%s)", [event.id]))
-        bad, good = add(db), add(db)
-
-        Processor(lambda: psycopg.connect(dsn, autocommit=True)).run(0.05, once=True)
-
-        assert look(db, bad, "processed_at, attempts") == (None, 1)
-        assert look(db, good, "outcome") == ("handled",)
-    finally:
-        db.execute("DROP TABLE owed")
-        db.execute("DROP FUNCTION refuse")
 
 
 def test_a_database_that_refuses_to_write_is_waited_for(db, dsn, caplog):

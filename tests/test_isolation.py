@@ -1,0 +1,366 @@
+"""What a handler does wrong is its own event's outcome, and nobody else's."""
+
+import asyncio
+import sys
+import threading
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from processor import on, registry
+from processor.loop import Processor
+from tests.inbox import add, look, process
+
+
+@pytest.fixture(autouse=True)
+def no_handlers(monkeypatch):
+    monkeypatch.setattr(registry, "HANDLERS", [])
+
+
+@pytest.fixture
+def effects(db):
+    db.execute("CREATE TABLE effects (event bigint, note text)")
+    yield lambda: db.execute("SELECT event, note FROM effects ORDER BY event, note").fetchall()
+    db.execute("DROP TABLE effects")
+
+
+@pytest.fixture
+def work(dsn):
+    """Do what is due, as `processor run --once` does."""
+    return lambda: Processor(lambda: psycopg.connect(dsn, autocommit=True)).run(0.05, once=True)
+
+
+def write(event, conn, note="done"):
+    conn.execute("INSERT INTO effects VALUES (%s, %s)", (event.id, note))
+
+
+@pytest.mark.parametrize(
+    "misdeed",
+    [
+        "COMMIT",
+        "END",
+        "COMMIT AND CHAIN",
+        "COMMIT; BEGIN",
+        "PREPARE TRANSACTION 'mine'",
+        "ROLLBACK",
+        "ROLLBACK; BEGIN",
+        "ROLLBACK AND CHAIN",
+        "RELEASE SAVEPOINT event",
+        "ROLLBACK TO SAVEPOINT event; RELEASE SAVEPOINT event",
+        "ROLLBACK; BEGIN; SAVEPOINT event",
+    ],
+)
+@pytest.mark.parametrize("hidden", [False, True], ids=["raising", "hiding the error"])
+def test_a_handler_that_ends_the_transaction_in_sql_has_no_effect_and_doubles_none(db, effects, work, misdeed, hidden):
+    @on("call.ringing")
+    def handle(event, conn):
+        write(event, conn)
+        if event.id != bad:
+            return
+        try:
+            conn.execute(misdeed)
+        except psycopg.Error:
+            if not hidden:
+                raise
+        write(event, conn, "afterwards")
+
+    first, bad, last = add(db), add(db), add(db)
+
+    work()
+
+    assert effects() == [(first, "done"), (last, "done")]
+    assert look(db, bad, "processed_at, attempts") == (None, 1)
+
+
+def test_a_handlers_commit_is_refused_by_name(db, work):
+    on("call.ringing")(lambda event, conn: conn.execute("COMMIT"))
+    event = add(db)
+
+    work()
+
+    assert look(db, event, "last_error") == (
+        "InvalidTransactionTermination: a handler must not commit the transaction it was given (2D000)",
+    )
+
+
+def test_a_handler_may_check_its_constraints_early(db, work):
+    on("call.ringing")(lambda event, conn: conn.execute("SET CONSTRAINTS ALL IMMEDIATE"))
+    event = add(db)
+
+    work()
+
+    assert look(db, event, "outcome") == ("handled",)
+
+
+@pytest.mark.parametrize(
+    "left_behind",
+    [
+        "SET search_path = elsewhere",
+        "SET ROLE pg_monitor",
+        "SET SESSION AUTHORIZATION pg_monitor",
+        "SET statement_timeout = 1000",
+        "SET LOCAL lock_timeout = 1000",
+        "SET default_transaction_read_only = on",
+        "SET session_replication_role = replica",
+        "CREATE TEMPORARY TABLE effects (event bigint, note text)",
+        "DECLARE left_open CURSOR WITH HOLD FOR SELECT 1",
+        "SELECT pg_advisory_lock(4711)",
+        "LISTEN elsewhere",
+    ],
+)
+@pytest.mark.parametrize("failing", [False, True], ids=["handled", "failed"])
+def test_what_a_handler_left_on_the_session_is_gone_before_the_next(db, work, left_behind, failing):
+    seen = []
+    state = """
+        SELECT current_user, session_user, current_setting('search_path'), current_setting('statement_timeout'),
+               current_setting('lock_timeout'), current_setting('default_transaction_read_only'),
+               current_setting('session_replication_role'), to_regclass('pg_temp.effects'),
+               (SELECT count(*) FROM pg_cursors WHERE name = 'left_open'),
+               (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711),
+               (SELECT count(*) FROM pg_listening_channels())
+    """
+
+    @on("call.ringing")
+    def handle(event, conn):
+        seen.append(conn.execute(state).fetchone())
+        if event.id == bad:
+            conn.execute(left_behind)
+            if failing:
+                raise RuntimeError
+
+    _, bad, _ = add(db), add(db), add(db)
+
+    work()
+
+    before, at_its_start, after = seen
+    assert before == at_its_start == after
+
+
+def test_a_handler_may_set_how_rows_come_and_the_next_gets_tuples(db, work):
+    rows = []
+
+    @on("call.ringing")
+    def handle(event, conn):
+        rows.append(conn.execute("SELECT 1 AS one").fetchone())
+        conn.row_factory = dict_row
+
+    add(db)
+    add(db)
+
+    work()
+
+    assert rows == [(1,), (1,)]
+
+
+def test_a_deadlock_is_run_again_at_once_and_costs_no_attempt(db, dsn, effects, work):
+    db.execute("INSERT INTO effects VALUES (-1, 'a'), (-2, 'b')")
+    ready = threading.Event()
+    runs = []
+
+    def rival():
+        with psycopg.connect(dsn) as conn:
+            conn.execute("UPDATE effects SET note = 'rival' WHERE event = -2")
+            ready.set()
+            conn.execute("UPDATE effects SET note = 'rival' WHERE event = -1")
+
+    @on("call.ringing")
+    def handle(event, conn):
+        runs.append(event.attempt)
+        conn.execute("SET LOCAL deadlock_timeout = '10ms'")  # so that it is we who notice
+        conn.execute("UPDATE effects SET note = 'ours' WHERE event = -1")
+        if len(runs) == 1:
+            other.start()
+            assert ready.wait(10)
+        conn.execute("UPDATE effects SET note = 'ours' WHERE event = -2")
+
+    other = threading.Thread(target=rival)
+    event = add(db)
+
+    work()
+    other.join()
+
+    assert look(db, event, "outcome, attempts") == ("handled", 1)
+    assert runs == [1, 1]
+
+
+@pytest.fixture
+def conflicts(db):
+    """Make a table whose rows the database refuses so many times: at once, or when they are committed."""
+
+    def make(times, timing):
+        db.execute("CREATE SEQUENCE refusals")
+        db.execute("CREATE TABLE contended (event bigint)")
+        db.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            f" IF nextval('refusals') <= {times} THEN RAISE 'conflict' USING ERRCODE = '40001'; END IF;"
+            " RETURN NULL; END $$"
+        )
+        db.execute(
+            "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON contended DEFERRABLE"
+            f" INITIALLY {timing} FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+
+    yield make
+    db.execute("DROP TABLE contended")
+    db.execute("DROP FUNCTION refuse")
+    db.execute("DROP SEQUENCE refusals")
+
+
+@pytest.mark.parametrize("timing", ["IMMEDIATE", "DEFERRED"])
+@pytest.mark.parametrize("times", [3, 4])
+def test_three_serialization_failures_in_a_row_cost_no_attempt_and_a_fourth_does(db, work, conflicts, timing, times):
+    on("call.ringing")(lambda event, conn: conn.execute("INSERT INTO contended VALUES (%s)", [event.id]))
+    conflicts(times, timing)
+    event = add(db)
+
+    work()
+
+    assert look(db, event, "outcome, attempts") == ("handled" if times == 3 else None, 1)
+
+
+def test_a_memory_error_is_that_events_failure(db, effects, work):
+    @on("call.ringing")
+    def handle(event, conn):
+        write(event, conn)
+        if event.id == bad:
+            bytearray(1 << 62)
+
+    bad, good = add(db), add(db)
+
+    work()
+
+    assert effects() == [(good, "done")]
+    assert look(db, bad, "left(last_error, 11)") == ("MemoryError",)
+
+
+def test_a_database_whose_default_is_serializable_changes_nothing(db, dsn, effects):
+    on("call.ringing")(write)
+    first, second = add(db, subject="call/1"), add(db, subject="call/1")
+    options = "-c default_transaction_isolation=serializable"
+
+    Processor(lambda: psycopg.connect(dsn, autocommit=True, options=options)).run(0.05, once=True)
+
+    assert effects() == [(first, "done"), (second, "done")]
+
+
+def test_a_swallowed_sql_error_fails_its_event_alone(db, effects):
+    @on("call.ringing")
+    def handle(event, conn):
+        if event.id == bad:
+            try:
+                conn.execute("SELECT 1 / 0")
+            except psycopg.Error:
+                return
+        write(event, conn)
+
+    bad, good = add(db), add(db)
+
+    process(db)
+
+    assert effects() == [(good, "done")]
+    (error,) = look(db, bad, "last_error")
+    assert "hid an SQL error" in error
+
+
+def test_sys_exit_in_a_handler_is_that_events_failure(db):
+    on("call.ringing")(lambda event, conn: sys.exit(1))
+    event = add(db)
+
+    process(db)
+
+    assert look(db, event, "processed_at, attempts, last_error") == (None, 1, "SystemExit: 1")
+
+
+def test_commit_and_rollback_are_forbidden_to_a_handler(db):
+    on("call.ringing")(lambda event, conn: conn.commit())
+    event = add(db)
+
+    process(db)
+
+    assert look(db, event, "processed_at, attempts") == (None, 1)
+
+
+def test_a_deferred_constraint_that_fails_at_commit_fails_its_event_alone(db, dsn):
+    db.execute(
+        "CREATE TABLE owed (event bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)"
+    )
+    try:
+
+        @on("call.ringing")
+        def handle(event, conn):
+            conn.execute("INSERT INTO owed VALUES (%s, %s)", (event.id, -1 if event.id == bad else event.id))
+
+        first, bad, last = add(db), add(db), add(db)
+
+        worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
+        worker.run(0.05, once=True)
+
+        assert db.execute("SELECT event FROM owed ORDER BY event").fetchall() == [(first,), (last,)]
+        assert look(db, bad, "processed_at, attempts") == (None, 1)
+        assert "ForeignKeyViolation" in look(db, bad, "last_error")[0]
+    finally:
+        db.execute("DROP TABLE owed")
+
+
+def test_a_handler_that_ends_its_connection_fails_alone_and_the_worker_goes_on(db, dsn, effects):
+    @on("call.ringing")
+    def handle(event, conn):
+        if event.id == bad:
+            conn.close()
+        else:
+            write(event, conn)
+
+    first, bad, last = add(db), add(db), add(db)
+
+    worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
+    worker.run(0.05, once=True)
+
+    assert effects() == [(first, "done"), (last, "done")]
+    assert look(db, bad, "processed_at, attempts") == (None, 1)
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    "failure", [Unprintable(), asyncio.CancelledError(), KeyboardInterrupt(), GeneratorExit(), BaseException("any")]
+)
+def test_whatever_a_handler_raises_fails_its_event_alone(db, effects, failure):
+    @on("call.ringing")
+    def handle(event, conn):
+        write(event, conn)
+        if event.id == bad:
+            raise failure
+
+    bad, good = add(db), add(db)
+
+    process(db)
+
+    assert effects() == [(good, "done")]
+    assert look(db, bad, "processed_at, attempts") == (None, 1)
+
+
+def test_a_commit_refused_as_canceled_is_its_events_failure_and_no_outage(db, dsn):
+    db.execute("CREATE TABLE owed (event bigint)")
+    db.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN IF NEW.event = 1 THEN RAISE 'no' USING ERRCODE = '57014'; END IF; RETURN NULL; END $$"
+    )
+    db.execute(
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON owed DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    try:
+        on("call.ringing")(lambda event, conn: conn.execute("INSERT INTO owed VALUES (%s)", [event.id]))
+        bad, good = add(db), add(db)
+
+        Processor(lambda: psycopg.connect(dsn, autocommit=True)).run(0.05, once=True)
+
+        assert look(db, bad, "processed_at, attempts") == (None, 1)
+        assert look(db, good, "outcome") == ("handled",)
+    finally:
+        db.execute("DROP TABLE owed")
+        db.execute("DROP FUNCTION refuse")
