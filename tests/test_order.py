@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from processor import RetryLater, on, registry
+from processor.loop import Scope
 from tests.inbox import add, look, make_due, process
 from tests.processes import processor, wait_for
 
@@ -151,3 +152,143 @@ def test_order_holds_over_three_workers_that_are_killed_and_events_that_have_to_
     unfinished = "SELECT count(*) FROM webhook_events WHERE outcome IS DISTINCT FROM 'handled'"
     assert notes.execute(unfinished).fetchone() == (0,)
     assert notes.execute("SELECT count(*) FROM webhook_runs").fetchone() == (0,)
+
+
+def test_with_skip_after_a_failing_event_holds_its_followers_back_only_so_long(db, seen):
+    @on("call.ringing", skip_after=60)
+    def handle(event, conn):
+        seen.append(event.id)
+        if event.id == head:
+            raise ConnectionError
+
+    head, follower = add(db, subject="call/1"), add(db, subject="call/1")
+
+    process(db)
+    process(db)
+    assert seen == [head], "the follower waits"
+
+    minute_passed(db, head)
+    process(db)
+
+    assert seen == [head, follower]
+    assert look(db, head, "attempts, processed_at, dead_at") == (1, None, None), "it is tried again in its time"
+    make_due(db)
+    process(db)
+    assert seen == [head, follower, head]
+
+
+def minute_passed(conn, event):
+    conn.execute("UPDATE webhook_events SET yields_at = now() WHERE id = %s", [event])
+    conn.execute("UPDATE webhook_events SET next_attempt_at = now() WHERE parked")
+
+
+def test_followers_of_an_event_with_skip_after_are_parked_no_longer_than_that(db, seen):
+    @on("call.ringing", skip_after=2)
+    def handle(event, conn):
+        raise RetryLater(600)
+
+    add(db, subject="call/1")
+    follower = add(db, subject="call/1")
+
+    process(db)
+    process(db)
+
+    assert look(db, follower, "parked, next_attempt_at < now() + interval '3 seconds'") == (True, True)
+
+
+def test_several_events_that_yield_hold_back_nobody(db, seen):
+    @on("call.ringing", skip_after=0)
+    def handle(event, conn):
+        seen.append(event.id)
+        if event.id < 30:
+            raise RetryLater(600)
+
+    for _ in range(30):
+        add(db, subject="call/1")
+    for _ in range(30):
+        process(db)
+
+    assert seen == list(range(1, 31))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "processed_at = now()",
+        "next_attempt_at = now()",
+        "dead_at = now(), last_error = 'by hand'",
+    ],
+)
+def test_what_waits_behind_an_event_is_due_as_soon_as_that_no_longer_waits(db, seen, change):
+    @on("call.ringing")
+    def handle(event, conn):
+        seen.append(event.id)
+        if event.id == head and event.attempt == 1:
+            raise RetryLater(3600)
+
+    head = add(db, subject="call/1")
+    process(db)
+    db.execute("UPDATE webhook_events SET attempts = 1 WHERE id = %s", [head])
+    followers = [add(db, subject="call/1") for _ in range(3)]
+    process(db)
+    assert look(db, followers[0], "parked") == (True,)
+
+    db.execute(f"UPDATE webhook_events SET {change} WHERE id = {head}".encode())
+    process(db)
+
+    assert seen[-3:] == followers
+
+
+def test_a_paused_type_is_left_alone_and_so_is_what_must_come_after_it(db, seen):
+    on("call.ringing", "call.answered")(lambda event, conn: seen.append(event.id))
+    db.execute("INSERT INTO webhook_pauses (kind, name) VALUES ('type', 'call.answered')")
+    paused = add(db, "call.answered", subject="call/1")
+    follower, free = add(db, subject="call/1"), add(db)
+
+    process(db)
+    assert seen == [free]
+
+    db.execute("DELETE FROM webhook_pauses")
+    process(db)
+    assert seen == [free, paused, follower]
+
+
+def test_a_pause_that_is_over_holds_back_nobody(db, seen):
+    on("call.ringing")(lambda event, conn: seen.append(event.id))
+    db.execute("INSERT INTO webhook_pauses (kind, name, until) VALUES ('source', 'twilio', now() - interval '1 s')")
+    event = add(db)
+
+    process(db)
+
+    assert seen == [event]
+
+
+def test_hundreds_of_subjects_behind_a_paused_type_do_not_hide_one_that_is_free(db, seen):
+    on("call.ringing", "call.answered")(lambda event, conn: seen.append(event.id))
+    db.execute("INSERT INTO webhook_pauses (kind, name) VALUES ('type', 'call.answered')")
+    for event_type in ("call.answered", "call.ringing"):
+        db.execute(
+            "INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload)"
+            " SELECT 'twilio', 'twilio', %(type)s || n, %(type)s, 'call/' || n, '{}' FROM generate_series(1, 700) AS n",
+            {"type": event_type},
+        )
+    free = add(db)
+
+    process(db)
+
+    assert seen == [free]
+
+
+def test_hundreds_of_subjects_whose_turn_is_another_processors_do_not_hide_one_that_is_free(db, seen):
+    on("call.ringing", "call.answered")(lambda event, conn: seen.append(event.id))
+    for event_type in ("call.answered", "call.ringing"):
+        db.execute(
+            "INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload)"
+            " SELECT 'twilio', 'twilio', %(type)s || n, %(type)s, 'call/' || n, '{}' FROM generate_series(1, 700) AS n",
+            {"type": event_type},
+        )
+    free = add(db)
+
+    process(db, scope=Scope(types=["call.ringing"]))
+
+    assert seen == [free]

@@ -27,19 +27,25 @@ def dead(conn, event):
     return look(conn, event, "dead_at IS NOT NULL") == (True,)
 
 
-@pytest.mark.parametrize("kind", ["poison.exit", "poison.kill", "poison.segfault"])
-def test_an_event_that_kills_its_worker_is_blamed_alone_and_dies_at_the_third_time(conn, fresh_dsn, kind):
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("poison.exit", "exit code 9"), ("poison.kill", "signal SIGKILL"), ("poison.segfault", "signal SIGSEGV")],
+)
+def test_an_event_that_kills_its_worker_is_blamed_alone_and_dies_at_the_third_time(conn, fresh_dsn, kind, how):
     before = [add(conn) for _ in range(INNOCENT // 2)]
     poison = add(conn, kind)
     innocent = before + [add(conn) for _ in range(INNOCENT // 2)]
 
     with processor(fresh_dsn, *OPTIONS) as running:
         wait_for(lambda: dead(conn, poison))
+        wait_for(lambda: look(conn, poison, "last_error")[0].endswith(f" died while it handled this event ({how})"))
         wait_for(lambda: len(effects(conn)) >= INNOCENT)
         assert running.process.poll() is None, "the supervisor replaced each worker"
 
     assert look(conn, poison, "crashes, attempts") == (3, 3)
-    assert "died while it handled this event" in look(conn, poison, "last_error")[0]
+    kept = "SELECT attempt, result, error_class FROM webhook_attempts WHERE event_id = %s ORDER BY id"
+    rows = conn.execute(kept, [poison]).fetchall()
+    assert rows == [(1, "retry", "Crash"), (2, "retry", "Crash"), (3, "dead", "Crash")]
     assert effects(conn) == [(event,) for event in innocent]
     harmed = "SELECT count(*) FROM webhook_events WHERE id <> %s AND (outcome <> 'handled' OR crashes > 0 OR suspect)"
     assert conn.execute(harmed, [poison]).fetchone() == (0,)
