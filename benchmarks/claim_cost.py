@@ -59,8 +59,8 @@ def settle(conn: Connection) -> None:
 def look(conn: Connection, cursor: Cursor) -> tuple[int, float]:
     """Return the pages and milliseconds of a claim, which is rolled back."""
     names = {
-        "batch": BATCH, "sources": None, "types": None, "not_types": None,
-        "after_at": cursor.after_at, "after_id": cursor.after_id,
+        "batch": BATCH, "sources": None, "types": None, "shut_types": None, "shut_providers": None,
+        "shut_sources": None, "prefix": 20, "after_at": cursor.after_at, "after_id": cursor.after_id,
     }  # fmt: skip
     with conn.transaction(force_rollback=True):
         explained = conn.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + load("claim"), names).fetchone()

@@ -1,8 +1,11 @@
 """One attempt: an event's handlers in a savepoint of the batch's transaction, and what became of it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import psycopg
 from psycopg import Connection
@@ -27,12 +30,16 @@ KEEP = f"RELEASE SAVEPOINT event; {FORGET}"
 UNDO = f"ROLLBACK TO SAVEPOINT event; {KEEP}"
 
 
+Call = tuple[Handler, Callable[[Connection], Any]]  # what is called with the connection, and whose it is
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one attempt: handled, no_handler, retry (after wait) or dead.
 
     error: ``Class: message``. seconds: what the handlers took. handlers: those that ran, the last of which failed.
     yields: seconds from its first failure after which it holds back nobody; None: it does until it succeeds or dies.
+    faulty: a handler failed, and did not just answer so.
     """
 
     event: Event
@@ -43,6 +50,7 @@ class Outcome:
     seconds: float | None = None
     handlers: tuple[Handler, ...] = ()
     yields: float | None = None
+    faulty: bool = False
 
 
 class Refused(Exception):
@@ -67,14 +75,19 @@ def attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome:
         if event.parse_error is not None:  # a replayed one: still not readable, so still not skipped
             return Outcome(event, "dead", event.parse_error, counted=False)
         return Outcome(event, "no_handler", counted=False)
+    return call_all(conn, event, [(handler, partial(handler.function, event)) for handler in handlers])
+
+
+def call_all(conn: Connection, event: Event, calls: list[Call]) -> Outcome:
+    """As attempt, for at least one call of whatever kind."""
     started = time.monotonic()
     for conflicts in range(CONFLICTS_MAX + 1):
         ran: list[Handler] = []
         try:
             conn.execute("SAVEPOINT event")
-            for handler in handlers:
+            for handler, function in calls:
                 ran.append(handler)
-                _call(conn, event, handler)
+                _call(conn, handler, function)
             _leave(conn, KEEP)
         except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
             _undo(conn, event, error)
@@ -82,11 +95,11 @@ def attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome:
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
         break
-    return Outcome(event, "handled", seconds=time.monotonic() - started, handlers=tuple(handlers))
+    return Outcome(event, "handled", seconds=time.monotonic() - started, handlers=tuple(ran))
 
 
-def record(conn: Connection, outcomes: list[Outcome]) -> None:
-    """Write what became of the attempts, in the transaction that holds their rows."""
+def record(conn: Connection, outcomes: list[Outcome], lease: int | None = None) -> None:
+    """Write what became of the attempts, made under this lease, in the transaction that holds their rows."""
     for result in ("handled", "no_handler"):
         chosen = [outcome for outcome in outcomes if outcome.result == result]
         if chosen:
@@ -99,7 +112,7 @@ def record(conn: Connection, outcomes: list[Outcome]) -> None:
             conn.execute(load("mark_processed"), names)
     for outcome in outcomes:
         if outcome.result in ("retry", "dead"):
-            mark_failed(conn, outcome)
+            mark_failed(conn, outcome, lease)
 
 
 def mark_failed(conn: Connection, outcome: Outcome, lease: int | None = None) -> None:
@@ -133,7 +146,7 @@ def failed(event: Event, ran: tuple[Handler, ...], error: BaseException, seconds
     most = max((handler.max_attempts for handler in ran[-1:]), default=MAX_ATTEMPTS)
     wait = None if event.attempt >= most else backoff(event.attempt)
     result = "dead" if wait is None else "retry"
-    return Outcome(event, result, describe(error), wait, seconds=seconds, handlers=ran, yields=yields)
+    return Outcome(event, result, describe(error), wait, seconds=seconds, handlers=ran, yields=yields, faulty=True)
 
 
 def version(handlers: tuple[Handler, ...]) -> str | None:
@@ -141,9 +154,9 @@ def version(handlers: tuple[Handler, ...]) -> str | None:
     return "+".join(dict.fromkeys(handler.version for handler in handlers)) or None
 
 
-def _call(conn: Connection, event: Event, handler: Handler) -> None:
+def _call(conn: Connection, handler: Handler, function: Callable[[Connection], Any]) -> None:
     """Run one handler. Raises what it raises or returns as an answer, RuntimeError for a transaction it broke."""
-    answer = handler.function(event, conn)
+    answer = function(conn)
     if isinstance(answer, RetryLater | Discard):
         raise answer  # returned where it should be raised: meant all the same
     if conn.info.transaction_status is TransactionStatus.INERROR:

@@ -21,9 +21,11 @@ import psycopg
 
 from processor import cli_events, migrations, operations, output
 from processor.command import C, connection, json_option
-from processor.loop import BATCH_SIZE, TIMEOUT, Processor, Scope
+from processor.loop import BATCH_SIZE, TIMEOUT, Scope
+from processor.outside import CONCURRENCY
 from processor.registry import HANDLERS, BadHandlers, load
 from processor.supervisor import Supervisor
+from processor.workers import Crew
 from sql import database
 from sql import log as log_lines
 
@@ -71,7 +73,11 @@ def cli() -> None:
     help="Events a transaction, at most.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that each handle a batch."
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that each handle a batch; where there are handlers with outside=True, as many again for these.",
 )
 @click.option(
     "--handler-timeout",
@@ -79,6 +85,13 @@ def cli() -> None:
     default=TIMEOUT,
     show_default=True,
     help="Seconds a handler may take; then its worker is killed and replaced. @on(timeout=) has its own.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1, 256),
+    default=CONCURRENCY,
+    show_default=True,
+    help="Handlers with outside=True that a worker runs at once.",
 )
 @click.option("--max-events", type=click.IntRange(min=1), help="Stop after so many attempts.")
 @click.option("--once", is_flag=True, help="Process what is due now, then stop.")
@@ -91,6 +104,7 @@ def run(  # noqa: PLR0913 - one argument an option
     batch_size: int,
     workers: int,
     handler_timeout: float,
+    concurrency: int,
     max_events: int | None,
     once: bool,
     sources: tuple[str, ...],
@@ -109,13 +123,13 @@ def run(  # noqa: PLR0913 - one argument an option
     connect = partial(psycopg.connect, dsn, **database.CONNECT)
     scope = Scope(list(sources) or None, list(types) or None)
     stopping = _until_signal()
+    crew = Crew(connect, batch_size, scope, stopping, handler_timeout, concurrency)
     log.info("processor started handlers=%d workers=%d interval=%gs", len(HANDLERS), workers, interval)
     if once or max_events:
-        totals = Processor(connect, batch_size, scope, stopping).run(interval, max_events=max_events, once=once)
+        totals = crew.run_here(interval, max_events=max_events, once=once)
         log.info("processor stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
         return
-    make = partial(Processor, connect, batch_size, scope, stopping, timeout=handler_timeout)
-    code = Supervisor(make, connect, workers, interval, stopping).run()
+    code = Supervisor(crew.makes() * workers, connect, interval, stopping).run()
     log.info("processor stopped")
     sys.exit(code)
 
@@ -182,12 +196,13 @@ def handlers(modules: tuple[str, ...], *, as_json: bool) -> None:
             "source": handler.source or "any",
             "handler": handler.name,
             "max_attempts": handler.max_attempts,
+            "outside": handler.outside,
         }
         for handler in HANDLERS
         for event_type in handler.event_types
     ]
     found.sort(key=lambda row: str(row["event_type"]))
-    output.rows(found, ["event_type", "provider", "source", "handler", "max_attempts"], as_json=as_json)
+    output.rows(found, ["event_type", "provider", "source", "handler", "max_attempts", "outside"], as_json=as_json)
 
 
 @cli.group()

@@ -12,8 +12,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, Self
 
 import psycopg
 from psycopg import Connection
@@ -23,7 +23,7 @@ from processor.attempt import CONFLICTS_MAX, Outcome, Refused, attempt, failed, 
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event, read_payload
 from processor.failure import describe
-from processor.registry import HANDLERS, handlers_of
+from processor.registry import HANDLERS, Kind, handlers_of
 from processor.session import Session
 from sql import load
 
@@ -38,11 +38,11 @@ UNKNOWN_SECONDS = 3600.0  # an unknown type is logged once in so long
 
 @dataclass(frozen=True)
 class Scope:
-    """Which events a processor takes; None: all."""
+    """Which events a processor takes; None: all. shut: the kinds that it doesn't."""
 
     sources: list[str] | None = None
     types: list[str] | None = None
-    not_types: list[str] | None = None
+    shut: tuple[Kind, ...] = ()
 
 
 @dataclass
@@ -63,6 +63,12 @@ class Totals:
         self.no_handler += results["no_handler"]
         self.retry += results["retry"]
         self.dead += results["dead"]
+
+    def __iadd__(self, other: "Totals") -> Self:
+        """Add up what two workers did."""
+        for name, count in asdict(other).items():
+            setattr(self, name, getattr(self, name) + count)
+        return self
 
 
 @dataclass
@@ -85,6 +91,9 @@ class Page(Protocol):
 
     def end(self) -> None:
         """Say that no handler is running."""
+
+    def hold(self, lease: int) -> None:
+        """Say under which number this worker leases events."""
 
 
 @dataclass
@@ -109,6 +118,7 @@ class Processor:
     conflicts: int = 0
     timeout: float = TIMEOUT
     page: Page | None = None
+    prefix: int = 20  # events of a subject in a batch, at most
 
     def run(self, interval: float, *, max_events: int | None = None, once: bool = False) -> Totals:
         """Process what is due, sleep *interval* seconds when less than a batch was, and so on until stopping.
@@ -119,7 +129,7 @@ class Processor:
         """
         totals = Totals()
         try:
-            while not self.stopping.is_set() and totals.claimed != max_events:
+            while not self._over(spent=totals.claimed == max_events):
                 most = self.batch_size if max_events is None else min(self.batch_size, max_events - totals.claimed)
                 batch = self._step(most, once=once)
                 totals.add(batch.outcomes)
@@ -134,6 +144,10 @@ class Processor:
         finally:
             self._close()
         return totals
+
+    def _over(self, *, spent: bool) -> bool:
+        """Tell whether to return; *spent*: as many attempts were made as were asked for."""
+        return spent or self.stopping.is_set()
 
     def _step(self, most: int, *, once: bool) -> Batch:
         """Run one batch and return what became of it: nothing when it was refused, or the database is away."""
@@ -208,7 +222,7 @@ class Processor:
 
     def _attempt_all(self, session: Session, most: int, batch: Batch) -> None:
         """Claim, say so, attempt, record; *batch* gets what became of each as it is known."""
-        events = self._claim(session, most, batch)
+        events = self._take(session, self._claim(session, most, batch))
         if events:
             session.begin(self.run_id, events)
         until, waiting = time.monotonic() + BATCH_SECONDS, set()
@@ -220,13 +234,29 @@ class Processor:
                 batch.outcomes.append(self._attempt(session, event))
                 if batch.outcomes[-1].result == "retry" and event.subject is not None:
                     waiting.add(event.subject)
-        if events:
-            record(session.conn, batch.outcomes)
+        record(session.conn, batch.outcomes)
+        self._end_run(session.conn, self.run_id, batch.outcomes)
+
+    def _end_run(self, conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
+        """Let a run's transaction be committed. Raises Refused when it is another one by now."""
+        if outcomes:
             # What a commit would check is checked here, where its refusal can still be told from our death.
-            session.conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        if session.conn.execute(load("end_run"), {"run_id": self.run_id}).fetchone() != (True,):
+            conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        if conn.execute(load("end_run"), {"run_id": run_id}).fetchone() != (True,):
             cause = RuntimeError("a handler ended the transaction it was given, and began another")
-            raise Refused([outcome.event for outcome in batch.outcomes], cause)
+            raise Refused([outcome.event for outcome in outcomes], cause)
+
+    def _take(self, session: Session, events: list[Event]) -> list[Event]:
+        """Settle the lapsed leases among claimed events, and return the others, to be attempted in this transaction."""
+        lapsed = [event.id for event in events if event.lease is not None]
+        if lapsed:
+            how = "its worker died, or its lease lapsed, while it was handled alone"
+            self._settle_leases(session.conn, {"lease": None, "ids": lapsed, "worker": "unknown", "how": how})
+        return [event for event in events if event.lease is None]
+
+    def _settle_leases(self, conn: Connection, names: dict[str, Any]) -> None:
+        for event, alone, dead in conn.execute(load("settle_leases"), {**names, "most": CRASHES_MAX}):
+            log.error("lease lapsed id=%d blamed=%s dead=%s", event, alone, dead)
 
     def _attempt(self, session: Session, event: Event) -> Outcome:
         """Attempt one event, where a supervisor sees how long it takes."""
@@ -241,45 +271,62 @@ class Processor:
         finally:
             self.page.end()
 
-    def _claim(self, session: Session, most: int, batch: Batch) -> list[Event]:
-        self.cursor.begin()
+    def _claim(
+        self, session: Session, most: int, batch: Batch, scope: Scope | None = None, cursor: Cursor | None = None
+    ) -> list[Event]:
+        """Claim at most so many events of this scope, from this cursor on; None: this worker's own."""
+        scope, cursor = scope or self.scope, cursor or self.cursor
+        cursor.begin()
+        types, providers, sources = zip(*scope.shut, strict=True) if scope.shut else (None, None, None)
         names = {
             "batch": most,
-            "sources": self.scope.sources,
-            "types": self.scope.types,
-            "not_types": self.scope.not_types,
-            "after_at": self.cursor.after_at,
-            "after_id": self.cursor.after_id,
+            "sources": scope.sources,
+            "types": scope.types,
+            "shut_types": types and list(types),
+            "shut_providers": providers and list(providers),
+            "shut_sources": sources and list(sources),
+            "prefix": self.prefix,
+            "after_at": cursor.after_at,
+            "after_id": cursor.after_id,
         }
         row = session.conn.execute(load("claim"), names).fetchone()
         assert row is not None  # noqa: S101 - a function's one row
         self.run_id, ids, after_at, after_id, more = row
-        batch.all_seen = self.cursor.end(after_at, after_id, more=more)
+        batch.all_seen = cursor.end(after_at, after_id, more=more)
         batch.idle = not ids and not more
         if not ids:
             return []
-        cursor = session.conn.cursor(row_factory=kwargs_row(_event))
-        return cursor.execute(load("read_claimed"), {"ids": ids}).fetchall()
+        reader = session.conn.cursor(row_factory=kwargs_row(_event))
+        return reader.execute(load("read_claimed"), {"ids": ids}).fetchall()
 
     def _blame(self, refused: Refused) -> None:
         """Count the attempt of the one event that can be to blame; of several, have each run alone next."""
-        ids = [event.id for event in refused.events]
-        cause = str(refused).partition(":")[0]
-        if refused.conflict and self.conflicts < CONFLICTS_MAX:
-            self.conflicts += 1
-            log.warning("batch lost to another transaction events=%d first=%d cause=%s", len(ids), ids[0], cause)
+        if self._lost_to_another(refused):
             return
-        log.error("batch refused events=%d first=%d cause=%s", len(ids), ids[0], cause)
+        ids = [event.id for event in refused.events]
+        log.error("batch refused events=%d first=%d cause=%s", len(ids), ids[0], str(refused).partition(":")[0])
+        if len(ids) > 1:
+            self._elsewhere(lambda conn: conn.execute(load("suspect_events"), {"ids": ids}))
+        else:
+            event = refused.events[0]
+            outcome = failed(event, tuple(handlers_of(event)[:1]), refused.__cause__ or refused, None)
+            self._elsewhere(lambda conn: record(conn, [outcome]))
+
+    def _lost_to_another(self, refused: Refused) -> bool:
+        """Tell whether a batch was refused in favour of another transaction, and is to be run again at once."""
+        if not refused.conflict or self.conflicts >= CONFLICTS_MAX:
+            return False
+        self.conflicts += 1
+        log.warning("batch lost to another transaction events=%d first=%d", len(refused.events), refused.events[0].id)
+        return True
+
+    def _elsewhere(self, change: Callable[[Connection], object]) -> None:
+        """Write on another connection what the batch's own could not; without a database it is not written."""
         try:
             with self.connect() as conn, conn.transaction():
-                if len(ids) > 1:
-                    conn.execute(load("suspect_events"), {"ids": ids})
-                else:
-                    event = refused.events[0]
-                    ran = tuple(handlers_of(event)[:1])
-                    record(conn, [failed(event, ran, refused.__cause__ or refused, None)])
+                change(conn)
         except psycopg.Error as error:
-            log.warning("attempt not counted first=%d cause=%s", ids[0], describe(error))
+            log.warning("attempt not counted cause=%s", describe(error))
             self.stopping.wait(1.0)
 
     def _log(self, outcome: Outcome) -> None:

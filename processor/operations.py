@@ -12,8 +12,9 @@ from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.types.json import set_json_loads
 
 from processor.event import read_payload
-from processor.loop import BATCH_SIZE, Processor, Scope, Totals
+from processor.loop import BATCH_SIZE, Scope, Totals
 from processor.session import Session
+from processor.workers import Crew
 from sql import load
 
 CHUNK = 1000  # events a commit in bulk changes, so that no worker waits long for a row
@@ -111,17 +112,18 @@ def process_once(
     commit is refused (`processor run` then finds the event to blame). An event that ends the process is not
     counted: that takes a second connection, as `processor run` has it.
     """
-    worker, totals, isolation = Processor(lambda: conn, batch_size, scope or Scope()), Totals(), conn.isolation_level
+    totals, isolation = Totals(), conn.isolation_level
     conn.isolation_level = IsolationLevel.READ_COMMITTED
     try:
-        while totals.claimed != max_events:
+        workers = [make() for make in Crew(lambda: conn, batch_size, scope or Scope()).makes()]
+        while workers and totals.claimed != max_events:
             most = batch_size if max_events is None else min(batch_size, max_events - totals.claimed)
-            batch = worker.batch(Session(conn, None), most)
+            batch = workers[0].batch(Session(conn, None), most)
             totals.add(batch.outcomes)
             if batch.idle and batch.all_seen:
-                break
-            if batch.idle:
-                worker.cursor.restart()
+                workers.pop(0)
+            elif batch.idle:
+                workers[0].cursor.restart()
     finally:
         if not conn.closed:
             conn.isolation_level = isolation

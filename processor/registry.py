@@ -16,6 +16,7 @@ from processor.event import Event
 
 Function = Callable[..., Any]  # (event, conn), or (event) for one that is outside
 F = TypeVar("F", bound=Function)
+Kind = tuple[str, str | None, str | None]  # of events: type, provider, source; None: any
 MAX_ATTEMPTS = 12
 
 
@@ -102,6 +103,11 @@ def on(  # noqa: PLR0913 - one argument an option
         return function
 
     return register
+
+
+def outside_types() -> list[str]:
+    """Return the event types that go to an outside handler, of whatever provider and source."""
+    return sorted({event_type for handler in HANDLERS if handler.outside for event_type in handler.event_types})
 
 
 def _digest(function: Function) -> str:

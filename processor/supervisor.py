@@ -37,13 +37,14 @@ BAD_CONFIGURATION = 78  # a worker that ends with it would do so again: all end
 RESTART_SECONDS = 1.0  # a worker that lived shorter is replaced after so long, so that a broken one doesn't spin
 # event (0: none), run, server process, attempt, handler's place, seconds allowed, deadline (monotonic)
 AT_WORK = struct.Struct("qqqqqdd")
+LEASE = struct.Struct("q")  # behind it
 
 
 class Page:
     """What a worker is at, written by it and read by its supervisor."""
 
     def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, AT_WORK.size)
+        self.memory = mmap.mmap(-1, AT_WORK.size + LEASE.size)
 
     def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
         """Say that an event's handlers start now, and how long they may take; see processor.loop.Page."""
@@ -53,6 +54,15 @@ class Page:
     def end(self) -> None:
         """Say that no handler is running."""
         AT_WORK.pack_into(self.memory, 0, 0, 0, 0, 0, 0, 0.0, 0.0)
+
+    def hold(self, lease: int) -> None:
+        """Say under which number this worker leases events."""
+        LEASE.pack_into(self.memory, AT_WORK.size, lease)
+
+    def held(self) -> int:
+        """Return that number; 0: it leases none."""
+        (lease,) = LEASE.unpack_from(self.memory, AT_WORK.size)
+        return int(lease)
 
     def read(self) -> "AtWork":
         """Return what was said last."""
@@ -79,8 +89,9 @@ class AtWork:
 
 @dataclass
 class Child:
-    """A worker's process."""
+    """A worker's process; make: what its Processor was, and its successor's will be, made by."""
 
+    make: Callable[[], Processor]
     pid: int
     page: Page
     started_at: float
@@ -93,29 +104,28 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """Keeps so many workers running until *stopping* is set, then lets each finish the event in hand.
+    """Keeps a worker of each make running until *stopping* is set, then lets each finish the event in hand.
 
-    worker: makes the Processor of a new process; connect: as a Processor's. Fork is safe: this process has no
-    thread and no connection but for the moment in which it records a timeout.
+    makes: each makes the Processor of a new process; connect: as a Processor's. Fork is safe: this process has no
+    thread and no connection but for the moment in which it records what a worker can't.
     """
 
-    worker: Callable[[], Processor]
+    makes: list[Callable[[], Processor]]
     connect: Callable[[], Connection]
-    workers: int
     interval: float
     stopping: threading.Event
     children: list[Child] = field(default_factory=list)
-    due: list[float] = field(default_factory=list)
+    due: list[tuple[float, Callable[[], Processor]]] = field(default_factory=list)
 
     def run(self) -> int:
         """Return the exit code: 0, or that of a worker whose configuration is bad."""
-        self.due = [0.0] * self.workers
+        self.due = [(0.0, make) for make in self.makes]
         code = 0
         while not self.stopping.is_set():
             now = time.monotonic()
-            for _ in range(sum(at <= now for at in self.due)):
-                self.children.append(self._start())
-            self.due = [at for at in self.due if at > now]
+            starting = [make for at, make in self.due if at <= now]
+            self.due = [(at, make) for at, make in self.due if at > now]
+            self.children += map(self._start, starting)
             self.stopping.wait(TICK)
             code = max(code, self._collect())
             self._end_late()
@@ -129,16 +139,16 @@ class Supervisor:
             self._end_late()
         return code
 
-    def _start(self) -> Child:
+    def _start(self, make: Callable[[], Processor]) -> Child:
         page, tie = Page(), tie_to_us(signal.SIGKILL)
         sys.stderr.flush()
         # Held back until the child has a handler of its own: by ours, a signal that both had seen would be its second.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid == 0:
-            _work(self.worker, page, self.interval, tie)
+            _work(make, page, self.interval, tie)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return Child(pid, page, time.monotonic())
+        return Child(make, pid, page, time.monotonic())
 
     def _collect(self) -> int:
         """Take leave of the workers that ended; have each replaced. Return the code of one with a bad configuration."""
@@ -152,23 +162,30 @@ class Supervisor:
             how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
             if ended == BAD_CONFIGURATION:
                 code = ended
-            elif ended != 0 or not self.stopping.is_set():
-                event = child.page.read().event
-                log.error("worker died pid=%d cause=%r event=%d", child.pid, how, event)
-                if event:
-                    self._explain(child, event, how)
-                lived = time.monotonic() - child.started_at
-                self.due.append(time.monotonic() + (0.0 if lived > RESTART_SECONDS else RESTART_SECONDS / 4))
+            elif ended != 0:
+                log.error("worker died pid=%d cause=%r event=%d", child.pid, how, child.page.read().event)
+                self._account(child, how)
+            elif not self.stopping.is_set():
+                log.warning("worker replaced pid=%d", child.pid)
+            now = time.monotonic()
+            early = now - child.started_at < RESTART_SECONDS
+            self.due.append((now + RESTART_SECONDS / 4 if early else now, child.make))
         return code
 
-    def _explain(self, child: Child, event: int, how: str) -> None:
-        """Have the death counted, by us or by whoever finds it first, and say of what it was."""
+    def _account(self, child: Child, how: str) -> None:
+        """Have a worker's death counted, by us or by whoever finds it first, and say of what it was."""
+        event, lease = child.page.read().event, child.page.held()
+        blamed = f"worker {child.name} died while it handled this event alone ({how})"
+        leases = {"lease": lease, "ids": [], "most": CRASHES_MAX, "worker": child.name, "how": blamed}
         try:
             with self.connect() as conn:
                 conn.execute(load("reap_runs"), {"most": CRASHES_MAX})
-                conn.execute(load("explain_crash"), {"id": event, "worker": child.name, "how": how})
+                if event:
+                    conn.execute(load("explain_crash"), {"id": event, "worker": child.name, "how": how})
+                if lease:
+                    conn.execute(load("settle_leases"), leases)
         except psycopg.Error as error:
-            log.warning("crash not explained id=%d cause=%s", event, describe(error))
+            log.warning("worker's death not accounted for pid=%d cause=%s", child.pid, describe(error))
 
     def _end_late(self) -> None:
         for child in self.children:

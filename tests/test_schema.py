@@ -17,8 +17,9 @@ NAMES = {
     "ids": [1], "id": 1, "run_id": 1, "batch": 50, "most": 50, "attempt": 1, "newest": True, "counted": True,
     "wait": None, "sources": None, "types": None, "since": None, "until": None, "occurred_at": None, "body": b"{}",
     "headers": "{}", "payload": "{}", "parse_error": None, "state": None, "outcome": "handled",
-    "not_types": None, "after_at": "-infinity", "after_id": 0, "seconds": 0.1, "durations": [0.1], "versions": ["1"],
-    "lease": None, "yields": None,
+    "shut_types": None, "shut_providers": None, "shut_sources": None, "after_at": "-infinity", "after_id": 0,
+    "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
+    "yields": None,
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",

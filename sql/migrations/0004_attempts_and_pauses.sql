@@ -51,11 +51,11 @@ COMMENT ON COLUMN webhook_pauses.until IS 'NULL: until it is resumed by hand';
 CREATE TABLE webhook_breakers (
     handler    text        PRIMARY KEY,
     failures   integer     NOT NULL CHECK (failures > 0),
-    opened_at  timestamptz,
-    probe_at   timestamptz,
+    opened_at  timestamptz NOT NULL DEFAULT now(),
+    probe_at   timestamptz NOT NULL,
     last_error text        NOT NULL
 );
 COMMENT ON COLUMN webhook_breakers.failures IS 'in a row; a success removes the row';
-COMMENT ON COLUMN webhook_breakers.opened_at IS 'NULL: not enough failures yet';
+COMMENT ON COLUMN webhook_breakers.probe_at IS 'when the next event may be tried';
 
 CREATE INDEX webhook_events_leased ON webhook_events (lease) WHERE lease IS NOT NULL;

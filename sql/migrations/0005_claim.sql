@@ -23,8 +23,9 @@ END $$;
 CREATE CONSTRAINT TRIGGER webhook_guard AFTER INSERT ON webhook_guards
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION webhook_guard();
 
--- Claim events for the calling transaction: at most *batch*, each subject's in the order of their ids, no subject
--- that another transaction has, nothing that is paused. A suspect comes alone.
+-- Claim events for the calling transaction: at most *batch*, of a subject *prefix* in the order of their ids, no subject
+-- that another transaction has, nothing that is paused or shut (its type, and where they aren't NULL its provider and
+-- its source, are at one place of the three lists). A suspect comes alone.
 --
 -- ids: in the order they are to be run. after_at, after_id: how far the claim has looked; the next may begin there,
 -- past what is done and can't be vacuumed yet, but must begin at '-infinity' now and then, since what was committed
@@ -35,7 +36,8 @@ CREATE CONSTRAINT TRIGGER webhook_guard AFTER INSERT ON webhook_guards
 -- subject's events are taken only up to the first that isn't due, is in hand or can't be locked. A subject whose
 -- first event waits has its others parked behind it, so that nobody meets them again before that is due.
 CREATE FUNCTION webhook_claim(
-    batch integer, only_sources text[], only_types text[], not_types text[],
+    batch integer, only_sources text[], only_types text[],
+    shut_types text[], shut_providers text[], shut_sources text[], prefix integer,
     INOUT after_at timestamptz, INOUT after_id bigint, OUT run_id bigint, OUT ids bigint[], OUT more boolean)
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -80,7 +82,10 @@ BEGIN
                AND source <> ALL (paused_sources) AND event_type <> ALL (paused_types)
                AND (only_sources IS NULL OR source = ANY (only_sources))
                AND (only_types IS NULL OR event_type = ANY (only_types))
-               AND (not_types IS NULL OR event_type <> ALL (not_types))
+               AND (shut_types IS NULL OR NOT EXISTS (
+                        SELECT FROM unnest(shut_types, shut_providers, shut_sources) AS shut (type, provider, source)
+                         WHERE event.event_type = shut.type AND event.provider = coalesce(shut.provider, event.provider)
+                           AND event.source = coalesce(shut.source, event.source)))
              ORDER BY next_attempt_at, id
              LIMIT batch * 10
         LOOP
@@ -147,11 +152,14 @@ BEGIN
                        AND source <> ALL (paused_sources) AND event_type <> ALL (paused_types)
                        AND (only_sources IS NULL OR source = ANY (only_sources))
                        AND (only_types IS NULL OR event_type = ANY (only_types))
-                       AND (not_types IS NULL OR event_type <> ALL (not_types)) AS ready
-                  FROM webhook_events
-                 WHERE subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
+                       AND (shut_types IS NULL OR NOT EXISTS (
+                        SELECT FROM unnest(shut_types, shut_providers, shut_sources) AS shut (type, provider, source)
+                         WHERE event.event_type = shut.type AND event.provider = coalesce(shut.provider, event.provider)
+                           AND event.source = coalesce(shut.source, event.source))) AS ready
+                  FROM webhook_events AS event
+                 WHERE event.subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
                    AND (yields_at IS NULL OR yields_at > clock_timestamp() OR next_attempt_at <= clock_timestamp())
-                 ORDER BY id LIMIT 20) AS next
+                 ORDER BY id LIMIT prefix) AS next
             UNION ALL
             SELECT id, suspect, 1, true FROM webhook_events WHERE id = ANY (free)
         ), candidate AS MATERIALIZED (

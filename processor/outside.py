@@ -1,0 +1,228 @@
+"""A worker for events that have an outside handler: many at a time, in no transaction, each under a lease.
+
+A lease is next_attempt_at moved ahead, with the worker's number beside it: nobody else finds the event due, and it
+is due again when its worker is silent for LEASE seconds. What became of it is written in one transaction that first
+asks whether the lease is still this worker's, together with the event's writes to the database.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+from psycopg import Connection
+
+from processor.attempt import Call, Outcome, Refused, call_all, failed, record
+from processor.breakers import PROBE_SECONDS, Breakers
+from processor.cursor import Cursor
+from processor.event import Event
+from processor.loop import Batch, Processor, Scope
+from processor.pool import Pool, Run
+from processor.registry import handlers_of
+from processor.session import Session
+from sql import load
+
+log = logging.getLogger("processor")
+
+CONCURRENCY = 16
+LEASE = timedelta(seconds=30)
+LOOK_SECONDS = 0.1  # between two looks for new events while handlers are running
+
+
+@dataclass
+class Outside(Processor):
+    """A worker that runs at most *concurrency* events' outside handlers at once, and leases as many again ahead.
+
+    Events of its types without an outside handler of their own it attempts as any worker does. lease: its number.
+    running: leased events, by id. chosen: those that the transaction in hand leases. ended: those whose handlers have
+    run, until that is committed; singly: one at a time, since a commit of several was refused.
+    """
+
+    concurrency: int = CONCURRENCY
+    breakers: Breakers = field(default_factory=Breakers)
+    pool: Pool | None = None
+    lease: int = 0
+    running: dict[int, Run] = field(default_factory=dict)
+    chosen: list[Run] = field(default_factory=list)
+    ended: list[Run] = field(default_factory=list)
+    singly: bool = False
+    suspect_waits: bool = False
+    hanging: int = 0
+    extended_at: float = 0.0
+    claimed_last: bool = False
+    prefix: int = 1  # the next of a subject waits as behind any event that waits
+
+    def batch(self, session: Session, most: int) -> Batch:
+        """Finish what has ended, lease what is due, as far as there is room; see Processor.batch."""
+        pool = self._pool(session)
+        batch, free = Batch(), self._free(most)
+        if self.running:
+            # New events are looked for now and then; at once, where the last look found some.
+            wait = 0.0 if self.ended or (free and self.claimed_last) else LOOK_SECONDS
+            self.ended += [run for run in pool.ended(wait) if self.running.get(run.event.id) is run]
+        self._end_late(pool)
+        batch.outcomes += self._finish(session)
+        self._extend(session)
+        if self.stopping.is_set():
+            self._give_back(session, pool)
+        elif (free := self._free(most)) > 0:
+            self.chosen = []
+            claimed = super().batch(session, free)
+            self.claimed_last = bool(self.chosen)
+            for run in self.chosen:
+                self.running[run.event.id] = run
+                pool.submit(run)
+            batch.outcomes += claimed.outcomes
+            batch.idle, batch.all_seen = claimed.idle and not self.running, claimed.all_seen
+        return batch
+
+    def _over(self, *, spent: bool) -> bool:
+        # A thread that hangs ends with its process, which the supervisor replaces.
+        return (super()._over(spent=spent) or self._worn) and not self.running
+
+    @property
+    def _worn(self) -> bool:
+        return self.hanging > 0 and self.page is not None
+
+    def _free(self, most: int) -> int:
+        """Return how many more events may be leased."""
+        if not self.running:
+            self.suspect_waits = False
+        alone = self.suspect_waits or any(run.event.suspect for run in self.running.values())
+        return 0 if alone or self._worn else min(2 * self.concurrency, most) - len(self.running)
+
+    def _pool(self, session: Session) -> Pool:
+        if self.pool is None:  # not before the fork: threads don't survive it
+            self.pool = Pool(self.concurrency)
+            with session.conn.transaction():
+                (self.lease,) = session.conn.execute(load("next_lease")).fetchone() or (0,)
+            if self.page:
+                self.page.hold(self.lease)
+        return self.pool
+
+    def _claim(
+        self, session: Session, most: int, batch: Batch, scope: Scope | None = None, cursor: Cursor | None = None
+    ) -> list[Event]:
+        self.breakers.read(session.conn)
+        probed = self.breakers.take_probe(session.conn)
+        scope = replace(scope or self.scope, shut=self.scope.shut + self.breakers.shut(probed))
+        if probed is None:
+            return super()._claim(session, most, batch, scope, cursor)
+        sources = self.scope.sources if probed.source is None else [probed.source]
+        scope = replace(scope, types=list(probed.event_types), sources=sources)
+        events = super()._claim(session, 1, batch, scope, Cursor())
+        batch.idle = False  # but for this one's
+        return events
+
+    def _take(self, session: Session, events: list[Event]) -> list[Event]:
+        """Lease the events that have an outside handler; return the others, to be attempted in this transaction."""
+        inside = []
+        for event in super()._take(session, events):
+            handlers = [handler for handler in handlers_of(event) if handler.outside]
+            if event.suspect and self.running:
+                self.suspect_waits = True
+                self.cursor.restart()
+            elif handlers:
+                timeout = sum(handler.timeout or self.timeout for handler in handlers)
+                self.chosen.append(Run(event, handlers, timeout))
+            else:
+                inside.append(event)
+        if self.chosen:
+            ids = [run.event.id for run in self.chosen]
+            session.conn.execute(load("lease_events"), {"lease": self.lease, "ids": ids, "ttl": LEASE})
+        return inside
+
+    def _finish(self, session: Session) -> list[Outcome]:
+        """Commit what became of the ended runs with what they write. Raises Refused, or psycopg.Error."""
+        if not self.ended:
+            self.singly = False
+            return []
+        conn, ended, outcomes = session.conn, self.ended[:1] if self.singly else self.ended, list[Outcome]()
+        names = {"lease": self.lease, "ids": [run.event.id for run in ended]}
+        try:
+            with conn.transaction():
+                run_id, own = conn.execute(load("lock_leased"), names).fetchone() or (0, [])
+                for run in ended:
+                    if run.event.id in own:
+                        outcomes.append(self._count(conn, self._write(conn, run)))
+                record(conn, outcomes, self.lease)
+                self._end_run(conn, run_id, outcomes)
+        except psycopg.Error as error:
+            if not outcomes or conn.closed:
+                raise
+            raise Refused([outcome.event for outcome in outcomes], error) from error
+        for run in ended:
+            del self.running[run.event.id]
+            if run.event.id not in own:
+                log.warning("lease lost id=%d; what became of it is not kept, it is run again", run.event.id)
+        self.ended = [run for run in self.ended if run.event.id in self.running]
+        for outcome in outcomes:
+            self._log(outcome)
+        return outcomes
+
+    def _write(self, conn: Connection, run: Run) -> Outcome:
+        """Call what the outside handlers returned, and the event's other handlers."""
+        inside = [handler for handler in handlers_of(run.event) if not handler.outside]
+        calls: list[Call] = [*run.writes, *((handler, partial(handler.function, run.event)) for handler in inside)]
+        if run.error is not None:
+            return failed(run.event, tuple(run.ran), run.error, run.seconds)
+        if not calls:
+            return Outcome(run.event, "handled", seconds=run.seconds, handlers=tuple(run.ran))
+        outcome = call_all(conn, run.event, calls)
+        seconds = (run.seconds or 0) + (outcome.seconds or 0)
+        ran = (*run.ran, *inside) if outcome.result == "handled" else outcome.handlers
+        return replace(outcome, seconds=seconds, handlers=ran)
+
+    def _count(self, conn: Connection, outcome: Outcome) -> Outcome:
+        """Tell the breakers; while its handler's is open, a failure spends no attempt."""
+        *_, last = outcome.handlers
+        if outcome.result == "handled":
+            for handler in outcome.handlers:
+                self.breakers.succeeded(conn, handler)
+        elif last.outside and outcome.faulty and self.breakers.failed(conn, last, outcome.error or ""):
+            return replace(outcome, result="retry", wait=timedelta(seconds=PROBE_SECONDS), counted=False)
+        return outcome
+
+    def _extend(self, session: Session) -> None:
+        """Prolong the leases when a third of their time has passed."""
+        if self.running and time.monotonic() - self.extended_at >= LEASE.total_seconds() / 3:
+            names = {"lease": self.lease, "ids": list(self.running), "ttl": LEASE}
+            with session.conn.transaction():
+                session.conn.execute(load("extend_leases"), names)
+            self.extended_at = time.monotonic()
+
+    def _give_back(self, session: Session, pool: Pool) -> None:
+        """Free the leased events that no thread has begun."""
+        ids = [run.event.id for run in pool.take_back() if self.running.pop(run.event.id, None)]
+        if ids:
+            with session.conn.transaction():
+                session.conn.execute(load("return_leases"), {"lease": self.lease, "ids": ids})
+
+    def _end_late(self, pool: Pool) -> None:
+        """Take runs past their time for failed; their threads hang, others are put in their place."""
+        for event, run in self.running.items():
+            if run.seconds is None and run.late:
+                log.error("event timed out id=%d after=%gs; its thread is left behind", event, run.timeout)
+                self.running[event] = run.time_out()
+                self.ended.append(self.running[event])
+                self.hanging += 1
+                pool.add_thread()
+
+    def _blame(self, refused: Refused) -> None:
+        """As Processor._blame, for leased events: those behind a refused commit are finished one at a time."""
+        first = refused.events[0]
+        if first.id not in self.running:
+            super()._blame(refused)
+        elif self._lost_to_another(refused):
+            return
+        elif len(refused.events) > 1:
+            self.singly = True
+        else:
+            run = self.running[first.id]
+            outcome = failed(first, tuple(run.ran), refused.__cause__ or refused, run.seconds)
+            self._elsewhere(lambda conn: record(conn, [outcome], self.lease))
+            del self.running[first.id]
+            self.ended.remove(run)
+            self._log(outcome)

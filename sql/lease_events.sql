@@ -1,0 +1,11 @@
+-- Lease claimed events to a worker that runs them after this transaction, which holds their row locks.
+--
+-- in   lease bigint: the worker's number; ids bigint[]; ttl interval: then it is taken for dead
+-- out  nothing
+--
+-- The lease is next_attempt_at, moved past it: nobody finds the event due, and its followers wait as behind any event
+-- that waits. The attempt is counted here, before its handler starts.
+UPDATE webhook_events
+   SET lease = %(lease)s, next_attempt_at = clock_timestamp() + %(ttl)s::interval, attempts = attempts + 1,
+       parked = false
+ WHERE id = ANY (%(ids)s::bigint[]) AND processed_at IS NULL AND dead_at IS NULL;

@@ -1,0 +1,383 @@
+"""Handlers that call other services: in no transaction, many at a time, at least once, and written once."""
+
+import threading
+import time
+
+import psycopg
+import pytest
+
+from processor import Discard, RetryLater, on, operations, registry
+from processor.workers import Crew
+from tests.inbox import add, look, make_due, process
+from tests.processes import processor, wait_for
+
+
+@pytest.fixture
+def called(monkeypatch):
+    monkeypatch.setattr(registry, "HANDLERS", [])
+    monkeypatch.setattr("processor.breakers.HANDLERS", registry.HANDLERS)
+    return []
+
+
+@pytest.fixture
+def effects(db):
+    db.execute("CREATE TABLE effects (event bigint, note text)")
+    yield lambda: db.execute("SELECT event, note FROM effects ORDER BY event, note").fetchall()
+    db.execute("DROP TABLE effects")
+
+
+@pytest.fixture
+def work(dsn):
+    """Do what is due, as `processor run --once` does."""
+
+    def connect():
+        return psycopg.connect(dsn, autocommit=True)
+
+    return lambda **options: Crew(connect, **options).run_here(0.05, max_events=None, once=True)
+
+
+def test_an_outside_handler_gets_the_event_alone_and_no_transaction_is_open_meanwhile(db, called, work):
+    @on("call.completed", outside=True)
+    def push(event):
+        open_since = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"
+        called.append((event.id, db.execute(open_since).fetchone()))
+
+    event = add(db, "call.completed")
+
+    work()
+
+    assert called == [(event, (0,))]
+    columns = "outcome, attempts, lease, seconds IS NOT NULL, handler_version IS NOT NULL"
+    assert look(db, event, columns) == ("handled", 1, None, True, True)
+
+
+def test_what_it_returns_to_be_written_is_committed_with_processed_at(db, called, effects, work):
+    @on("call.completed", outside=True)
+    def summarize(event):
+        summary = f"summary of {event.key}"
+        return lambda conn: conn.execute("INSERT INTO effects VALUES (%s, %s)", (event.id, summary))
+
+    event = add(db, "call.completed")
+
+    work()
+
+    assert effects() == [(event, "summary of twilio:event-1:0")]
+
+
+def test_other_handlers_of_the_event_run_after_it_in_one_transaction_with_what_it_returned(db, called, effects, work):
+    @on("call.completed")
+    def write(event, conn):
+        conn.execute("INSERT INTO effects VALUES (%s, 'inside')", [event.id])
+        if event.attempt == 1:
+            raise ConnectionError
+
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append(event.attempt)
+        return lambda conn: conn.execute("INSERT INTO effects VALUES (%s, 'outside')", [event.id])
+
+    event = add(db, "call.completed")
+
+    work()
+    assert effects() == []
+    assert look(db, event, "attempts, last_error, lease") == (1, "ConnectionError", None)
+
+    make_due(db)
+    work()
+    assert effects() == [(event, "inside"), (event, "outside")]
+    assert called == [1, 2]
+
+
+def test_its_key_is_the_same_at_each_attempt_and_another_after_a_replay(db, called, work):
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append(event.key)
+        if len(called) == 1:
+            raise ConnectionError
+
+    event = add(db, "call.completed")
+    work()
+    make_due(db)
+    work()
+    operations.replay(db, [event])
+    work()
+
+    assert called == ["twilio:event-1:0", "twilio:event-1:0", "twilio:event-1:1"]
+
+
+def test_its_failures_wait_and_die_as_any_handlers_do(db, called, work):
+    @on("call.completed", outside=True, max_attempts=2)
+    def push(event):
+        raise ConnectionError("crm is down")
+
+    event = add(db, "call.completed")
+
+    work()
+    assert look(db, event, "attempts, dead_at, last_error") == (1, None, "ConnectionError: crm is down")
+    make_due(db)
+    work()
+
+    assert look(db, event, "attempts, dead_at IS NOT NULL, lease") == (2, True, None)
+    rows = "SELECT attempt, result, error FROM webhook_attempts ORDER BY id"
+    error = "ConnectionError: crm is down"
+    assert db.execute(rows).fetchall() == [(1, "retry", error), (2, "dead", error)]
+
+
+@pytest.mark.parametrize("answer", [RetryLater(600), Discard("no such customer")])
+def test_it_answers_as_any_handler_does(db, called, work, answer):
+    on("call.completed", outside=True)(lambda event: answer)
+    event = add(db, "call.completed")
+
+    work()
+
+    dead = isinstance(answer, Discard)
+    assert look(db, event, "attempts, dead_at IS NOT NULL, processed_at") == (int(dead), dead, None)
+
+
+def test_a_subjects_events_follow_one_another_also_across_inside_and_outside(db, called, work):
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append(("began", event.id))
+        time.sleep(0.05)
+        called.append(("ended", event.id))
+
+    on("call.ringing")(lambda event, conn: called.extend([("began", event.id), ("ended", event.id)]))
+    kinds = ["call.completed", "call.ringing", "call.completed", "call.completed", "call.ringing"]
+    events = [add(db, kind, subject="call/1") for kind in kinds]
+
+    work()
+
+    assert called == [(what, event) for event in events for what in ("began", "ended")]
+
+
+def test_many_run_at_once(db, called, work):
+    together = threading.Barrier(8, timeout=20)
+    on("call.completed", outside=True)(lambda event: together.wait())
+    events = [add(db, "call.completed") for _ in range(8)]
+
+    work(concurrency=8)
+
+    assert [look(db, event, "outcome") for event in events] == [("handled",)] * 8
+
+
+def test_its_writes_may_do_wrong_and_harm_nobody_else(db, called, effects, work):
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append(event.id)
+        together.wait()
+
+        def write(conn):
+            conn.execute("INSERT INTO effects VALUES (%s, '')", [event.id])
+            if event.id == bad:
+                conn.execute("COMMIT")
+
+        return write
+
+    together = threading.Barrier(3, timeout=20)
+    first, bad, last = (add(db, "call.completed") for _ in range(3))
+
+    work()
+
+    assert effects() == [(first, ""), (last, "")]
+    assert sorted(called) == [first, bad, last]
+    assert look(db, bad, "processed_at, attempts, left(last_error, 25)") == (None, 1, "InvalidTransactionTermina")
+
+
+def test_a_commit_refused_for_one_of_several_is_that_ones_alone(db, called, effects, work):
+    db.execute(
+        "CREATE TABLE owed (event bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)"
+    )
+
+    @on("call.completed", outside=True)
+    def push(event):
+        together.wait()
+        paid = -1 if event.id == bad else event.id
+        return lambda conn: conn.execute("INSERT INTO owed VALUES (%s, %s)", (event.id, paid))
+
+    together = threading.Barrier(3, timeout=20)
+    first, bad, last = (add(db, "call.completed") for _ in range(3))
+    try:
+        work()
+
+        assert db.execute("SELECT event FROM owed ORDER BY event").fetchall() == [(first,), (last,)]
+        assert look(db, bad, "attempts, left(last_error, 19)") == (1, "ForeignKeyViolation")
+    finally:
+        db.execute("DROP TABLE owed")
+
+
+def test_what_a_worker_did_that_lost_its_lease_is_not_written(db, dsn, called, effects, work):
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append(event.attempt)
+        if len(called) == 1:
+            db.execute("UPDATE webhook_events SET lease = 0 WHERE id = %s", [event.id])
+        return lambda conn: conn.execute("INSERT INTO effects VALUES (%s, %s)", (event.id, str(len(called))))
+
+    event = add(db, "call.completed")
+
+    work()
+    assert effects() == []
+    make_due(db)
+    work()
+
+    assert effects() == [(event, "2")]
+
+
+def test_a_lapsed_lease_makes_a_suspect_and_one_that_lapsed_alone_is_blamed(db, called, work):
+    on("call.completed", outside=True)(lambda event: RetryLater(600))
+    first = add(db, "call.completed", lease=7, attempts=1)
+    alone = add(db, "call.completed", lease=7, attempts=1, suspect=True)
+
+    process(db, max_events=1)
+
+    assert look(db, first, "lease, suspect, crashes") == (None, True, 0)
+    columns = "lease, crashes, next_attempt_at > now(), left(last_error, 24)"
+    assert look(db, alone, columns) == (None, 1, True, "Crash: its worker died, ")
+
+
+def test_a_replay_while_it_runs_is_no_second_run_at_the_same_time(db, called, work):
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append(event.replays)
+        if not event.replays:
+            db.execute("UPDATE webhook_events SET processed_at = NULL WHERE id = %s", [event.id])
+
+    event = add(db, "call.completed")
+    work()
+
+    assert look(db, event, "processed_at, next_attempt_at > now()") == (None, True), "it waits for the lease to end"
+    make_due(db)
+    work()
+    assert called == [0, 1]
+    assert look(db, event, "outcome, replays") == ("handled", 1)
+
+
+def test_an_outside_handler_takes_the_event_alone():
+    with pytest.raises(TypeError, match=r"expected def .*push\(event\), since it is outside"):
+
+        @on("call.completed", outside=True)
+        def push(event, conn):
+            pass
+
+
+def test_after_20_failures_in_a_row_its_events_wait_for_a_probe_and_spend_no_attempt(db, called, work):
+    down = True
+
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append(event.id)
+        if down:
+            raise ConnectionError("crm is down")
+
+    on("call.ringing", outside=True)(lambda event: called.append("other"))
+    for _ in range(30):
+        add(db, "call.completed")
+    work(concurrency=1)
+    open_breakers = "SELECT failures, probe_at > now(), last_error FROM webhook_breakers"
+    assert db.execute(open_breakers).fetchall()[0][1:] == (True, "ConnectionError: crm is down")
+    tried = len(called)
+    assert 20 <= tried <= 22, "those that had been leased ahead fail as well"
+
+    make_due(db)
+    add(db, "call.ringing")
+    work(concurrency=1)
+    assert called[tried:] == ["other"], "the breaker is this handler's alone"
+
+    db.execute("UPDATE webhook_breakers SET probe_at = now()")
+    work(concurrency=1)
+    assert len(called) == tried + 2, "a probe"
+    spent = "SELECT sum(attempts) FROM webhook_events WHERE event_type = 'call.completed'"
+    assert db.execute(spent).fetchone() == (20,)
+
+    down = False
+    make_due(db)
+    db.execute("UPDATE webhook_breakers SET probe_at = now()")
+    work(concurrency=1)
+    handled = "SELECT count(*) FROM webhook_events WHERE outcome = 'handled' AND event_type = 'call.completed'"
+    assert db.execute(handled).fetchone() == (30,)
+    assert db.execute(open_breakers).fetchall() == []
+
+
+def test_a_success_between_failures_keeps_the_breaker_closed(db, called, work):
+    @on("call.completed", outside=True)
+    def push(event):
+        if event.id % 15:
+            raise ConnectionError
+
+    for _ in range(60):
+        add(db, "call.completed")
+
+    work(concurrency=1)
+
+    assert db.execute("SELECT count(*) FROM webhook_breakers").fetchone() == (0,)
+
+
+@pytest.fixture
+def conn(fresh_dsn):
+    with psycopg.connect(fresh_dsn, autocommit=True) as opened:
+        opened.execute("CREATE TABLE effects (event bigint, note text)")
+        yield opened
+
+
+@pytest.fixture
+def notes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUTSIDE_NOTES", str(tmp_path / "notes"))
+
+    def read(what):
+        try:
+            lines = (tmp_path / "notes").read_text().split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+        return [int(line.split()[0]) for line in lines if line.split()[1] == what]
+
+    return read
+
+
+OPTIONS = ("--interval", "0.1", "--handlers", "tests.outside_handlers")
+
+
+def test_an_event_that_kills_its_worker_from_outside_a_transaction_dies_alone(conn, fresh_dsn, notes):
+    innocent = [add(conn, "call.completed", payload={"seconds": 0.2}) for _ in range(5)]
+    poison = add(conn, "poison.kill")
+    innocent += [add(conn, "call.completed", payload={"seconds": 0.2}) for _ in range(5)]
+
+    with processor(fresh_dsn, *OPTIONS):
+        wait_for(lambda: look(conn, poison, "dead_at IS NOT NULL") == (True,))
+        wait_for(lambda: len(conn.execute("SELECT event FROM effects").fetchall()) >= len(innocent))
+
+    assert look(conn, poison, "crashes, last_error LIKE '%%(signal SIGKILL)'") == (3, True)
+    assert conn.execute("SELECT event FROM effects ORDER BY event").fetchall() == [(event,) for event in innocent]
+    harmed = (
+        "SELECT count(*) FROM webhook_events WHERE id <> %s AND (outcome IS DISTINCT FROM 'handled' OR crashes > 0)"
+    )
+    assert conn.execute(harmed, [poison]).fetchone() == (0,)
+    assert max(notes("began").count(event) for event in innocent) <= 3, "at most one more run a crash"
+
+
+def test_one_that_hangs_holds_up_nobody_and_its_attempt_is_counted(conn, fresh_dsn, notes):
+    hanging = add(conn, "poison.hang")
+    others = [add(conn, "call.completed") for _ in range(20)]
+
+    with processor(fresh_dsn, *OPTIONS, "--concurrency", "4"):
+        wait_for(lambda: len(conn.execute("SELECT event FROM effects").fetchall()) == len(others))
+        late = (1, "Timeout: its handlers took more than 0.5 s")
+        wait_for(lambda: look(conn, hanging, "attempts, last_error") == late)
+        conn.execute("UPDATE webhook_events SET next_attempt_at = now() WHERE id = %s", [hanging])
+        wait_for(lambda: look(conn, hanging, "dead_at IS NOT NULL") == (True,))
+
+    assert look(conn, hanging, "attempts, crashes") == (2, 0)
+
+
+def test_sigterm_lets_what_runs_finish_and_gives_back_what_was_not_begun(conn, fresh_dsn, notes):
+    for _ in range(6):
+        add(conn, "call.completed", payload={"seconds": 1})
+
+    with processor(fresh_dsn, *OPTIONS, "--concurrency", "2") as running:
+        wait_for(lambda: len(notes("began")) >= 2)
+        assert running.stop() == 0
+
+    began = notes("began")
+    assert sorted(notes("ended")) == sorted(began)
+    left = "SELECT count(*) FROM webhook_events WHERE processed_at IS NULL AND attempts = 0 AND lease IS NULL"
+    assert conn.execute(left).fetchone() == (6 - len(began),)
+    assert len(conn.execute("SELECT event FROM effects").fetchall()) == len(began)
