@@ -33,7 +33,7 @@ LOOK_SECONDS = 0.1  # between two looks for new events while handlers are runnin
 
 @dataclass
 class Outside(Processor):
-    """A worker that runs at most *concurrency* events' outside handlers at once, and leases as many again ahead.
+    """A worker that runs at most *concurrency* events' outside handlers at once, and leases twice as many ahead.
 
     Events of its types without an outside handler of their own it attempts as any worker does. lease: its number.
     running: leased events, by id. chosen: those that the transaction in hand leases. ended: those whose handlers have
@@ -91,7 +91,7 @@ class Outside(Processor):
         if not self.running:
             self.suspect_waits = False
         alone = self.suspect_waits or any(run.event.suspect for run in self.running.values())
-        return 0 if alone or self._worn else min(2 * self.concurrency, most) - len(self.running)
+        return 0 if alone or self._worn else min(3 * self.concurrency, most) - len(self.running)
 
     def _pool(self, session: Session) -> Pool:
         if self.pool is None:  # not before the fork: threads don't survive it
