@@ -23,11 +23,10 @@ from typing import Any
 
 import click
 
-from benchmarks.torture_plan import POISON, PORTIONS, REPLAYED, Plan
+from benchmarks.torture_plan import POISON, PORTIONS, PROCESSORS, REPLAYED, WORKERS, Plan
 from benchmarks.torture_rig import Late, Rig
 from benchmarks.torture_verdict import TABLES, account
 
-PROCESSORS, WORKERS = 2, 2
 FEEDERS, CHUNK = 2, 50
 
 STORE = """
@@ -37,7 +36,11 @@ STORE = """
      ORDER BY number
         ON CONFLICT DO NOTHING
 """
-REPLAY = "UPDATE webhook_events SET processed_at = NULL WHERE id = ANY (%(ids)s)"
+# As somebody types it who takes a moment to COMMIT: what was not attempted yet is locked meanwhile, and not changed.
+REPLAY = """
+    WITH replayed AS (UPDATE webhook_events SET processed_at = NULL WHERE id = ANY (%(ids)s) RETURNING id)
+    SELECT pg_sleep(0.3) FROM (SELECT count(*) FROM replayed) AS all_of_them
+"""
 INNOCENT = "SELECT id FROM webhook_events WHERE event_type <> ALL (%(poison)s) ORDER BY id"
 EFFECTS = "SELECT count(*) FROM effects"
 WAITING = "SELECT count(*) FROM webhook_events WHERE processed_at IS NULL AND dead_at IS NULL"

@@ -1,5 +1,6 @@
 """What a torture run stores and does, and when: all of it follows from the plan's seed."""
 
+from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
@@ -7,6 +8,7 @@ from random import Random
 CRASHES = {"torture.kill": 3, "torture.segfault": 3}
 TRIES = {"torture.loop": 2, "torture.exit": 2}
 POISON = (*CRASHES, *TRIES)
+PROCESSORS, WORKERS = 2, 2  # workers of each
 POISONED = 10  # events
 FLAKY_TYPES = ("torture.raise", "torture.hide", "torture.later")
 FLAKY = 0.2  # of the events
@@ -24,6 +26,12 @@ class Plan:
     kills: int = 30
     restarts: int = 3
     seconds: float = 900.0
+
+    @property
+    def deaths(self) -> int:
+        """How many workers are killed from outside."""
+        kills = Counter(doing for _, doing in self.doings)
+        return kills["kill_worker"] + WORKERS * kills["kill_processor"]
 
     @property
     def types(self) -> list[str]:

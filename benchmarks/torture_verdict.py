@@ -56,6 +56,11 @@ POISON_DEAD = """
             OR (%(tries)s::jsonb ->> event_type)::int BETWEEN attempts - crashes AND attempts)
 """
 INNOCENTS_DEAD = "SELECT FROM webhook_events WHERE dead_at IS NOT NULL AND event_type <> ALL (%(poison)s)"
+# A kill from outside is a crash of the event that it meets alone, if it does; of a batch's events it is nobody's.
+BLAMED = """
+    SELECT FROM generate_series(1, (
+        SELECT coalesce(sum(crashes), 0) FROM webhook_events WHERE event_type <> ALL (%(poison)s)) - %(deaths)s)
+"""
 CHECKS = {
     "events stored": "SELECT FROM webhook_events",
     "lost": LOST,
@@ -65,6 +70,7 @@ CHECKS = {
     "overlapping within a subject": OVERLAPPING,
     "poison dead at its limit": POISON_DEAD,
     "innocents dead": INNOCENTS_DEAD,
+    "crashes of innocents beyond the kills": BLAMED,
     "runs left in hand": "SELECT FROM webhook_runs",
 }
 
@@ -78,6 +84,7 @@ def account(
     """
     expected = {"events stored": plan.events, "poison dead at its limit": POISONED}
     names = {"poison": list(POISON), "crashes": Jsonb(CRASHES), "tries": Jsonb(TRIES), "last": Jsonb(last)}
+    names["deaths"] = plan.deaths
     return [
         (name, expected.get(name, 0), count(f"SELECT count(*) FROM ({query}) AS found", names))
         for name, query in CHECKS.items()
