@@ -22,7 +22,7 @@ from psycopg.rows import kwargs_row
 from processor.attempt import Outcome, Refused, attempt, failed, record
 from processor.event import Event, read_payload
 from processor.failure import describe
-from processor.registry import handlers_of
+from processor.registry import handlers_of, longest
 from processor.session import Session
 from sql import load
 
@@ -31,6 +31,7 @@ log = logging.getLogger("processor")
 BATCH_SIZE = 50  # events a commit; past 64 writing savepoints PostgreSQL's subtransaction cache overflows
 BATCH_SECONDS = 1.0  # of handler time, after which a batch commits and leaves the rest to the next
 TIMEOUT = 60.0  # seconds that a handler may take, unless it or the command says otherwise
+GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt whose supervisor is gone as well
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 UNKNOWN_SECONDS = 3600.0  # an unknown type is logged once in so long
 
@@ -225,6 +226,9 @@ class Processor:
             "sources": self.scope.sources,
             "types": self.scope.types,
         }
+        # A supervisor ends who takes longer; without one nobody does.
+        idle = longest(self.timeout) + GRACE if self.page else 0.0
+        session.conn.execute(load("guard_claim"), {"idle_ms": round(1000 * idle)})
         (ids,) = session.conn.execute(load("claim"), names).fetchone() or ([],)
         cursor = session.conn.cursor(row_factory=kwargs_row(_event))
         return cursor.execute(load("read_claimed"), {"ids": ids}).fetchall() if ids else ids

@@ -17,6 +17,7 @@ NAMES = {
     "ids": [1], "id": 1, "run_id": 1, "batch": 50, "most": 50, "attempt": 1, "newest": True, "counted": True,
     "wait": None, "sources": None, "types": None, "since": None, "until": None, "occurred_at": None, "body": b"{}",
     "headers": "{}", "payload": "{}", "parse_error": None, "state": None, "outcome": "handled",
+    "idle_ms": 1000,
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
