@@ -41,3 +41,15 @@ def test_the_second_sigterm_leaves_at_once_and_the_event_is_due_again(at_work, c
     with processor(fresh_dsn, *OPTIONS):
         wait_for(lambda: look(conn, event, "outcome") == ("handled",))
     assert effects(conn) == [event]
+
+
+@pytest.mark.xfail(reason="the workers are killed, and that is settled as a crash", strict=True)
+def test_leaving_at_once_is_nobodys_crash(at_work, conn, fresh_dsn, trace):
+    process, event = at_work
+
+    wait_for(lambda: process.poll() is not None or process.terminate())
+    trace.with_suffix(".go").touch()
+    with processor(fresh_dsn, *OPTIONS):
+        wait_for(lambda: look(conn, event, "outcome") == ("handled",))
+
+    assert look(conn, event, "crashes") == (0,)
