@@ -23,11 +23,11 @@ CONFLICTS_MAX = 3  # deadlocks and serialization failures in a row that cost no 
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 # Several in one string are one round trip. What a handler set on the session is not for the next one to find.
 FORGET = (
-    "RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
-    "SELECT pg_advisory_unlock_all()"
+    b"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
+    b"SELECT pg_advisory_unlock_all(); "
 )
-KEEP = f"RELEASE SAVEPOINT event; {FORGET}"
-UNDO = f"ROLLBACK TO SAVEPOINT event; {KEEP}"
+KEEP = b"RELEASE SAVEPOINT event; " + FORGET
+UNDO = b"ROLLBACK TO SAVEPOINT event; " + KEEP
 
 
 Call = tuple[Handler, Callable[[Connection], Any]]  # what is called with the connection, and whose it is
@@ -65,20 +65,21 @@ class Refused(Exception):
         self.conflict = isinstance(cause, CONFLICTS)
 
 
-def attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome:
+def attempt(conn: Connection, event: Event, handlers: list[Handler], settings: bytes = b"") -> Outcome:
     """Run an event's handlers in a savepoint of the batch's transaction, and say what became of it.
 
-    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most. Raises Refused when
-    the batch's transaction did not survive them.
+    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most. settings: SQL of the
+    transaction's, to be set again after what the handlers may have set is undone. Raises Refused when the batch's
+    transaction did not survive them.
     """
     if not handlers:
         if event.parse_error is not None:  # a replayed one: still not readable, so still not skipped
             return Outcome(event, "dead", event.parse_error, counted=False)
         return Outcome(event, "no_handler", counted=False)
-    return call_all(conn, event, [(handler, partial(handler.function, event)) for handler in handlers])
+    return call_all(conn, event, [(handler, partial(handler.function, event)) for handler in handlers], settings)
 
 
-def call_all(conn: Connection, event: Event, calls: list[Call]) -> Outcome:
+def call_all(conn: Connection, event: Event, calls: list[Call], settings: bytes = b"") -> Outcome:
     """As attempt, for at least one call of whatever kind."""
     started = time.monotonic()
     for conflicts in range(CONFLICTS_MAX + 1):
@@ -88,9 +89,9 @@ def call_all(conn: Connection, event: Event, calls: list[Call]) -> Outcome:
             for handler, function in calls:
                 ran.append(handler)
                 _call(conn, handler, function)
-            _leave(conn, KEEP)
+            _leave(conn, KEEP + settings)
         except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
-            _undo(conn, event, error)
+            _undo(conn, event, error, settings)
             if isinstance(error, CONFLICTS) and conflicts < CONFLICTS_MAX:
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
@@ -165,17 +166,17 @@ def _call(conn: Connection, handler: Handler, function: Callable[[Connection], A
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
 
 
-def _undo(conn: Connection, event: Event, error: BaseException) -> None:
+def _undo(conn: Connection, event: Event, error: BaseException, settings: bytes) -> None:
     """Roll an event's writes back. Raises Refused when its transaction is gone, and the batch's with it."""
     if conn.closed or conn.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
         raise Refused([event], error) from error
     try:
-        _leave(conn, UNDO)
+        _leave(conn, UNDO + settings)
     except psycopg.Error:
         raise Refused([event], error) from error
 
 
-def _leave(conn: Connection, how: str) -> None:
+def _leave(conn: Connection, how: bytes) -> None:
     """End an event's savepoint, and forget what its handlers set on the session or on our side of it."""
     conn.execute(how)
     conn.row_factory = tuple_row

@@ -122,14 +122,17 @@ def run(  # noqa: PLR0913 - one argument an option
     load(modules)
     connect = partial(psycopg.connect, dsn, **database.CONNECT)
     scope = Scope(list(sources) or None, list(types) or None)
-    stopping = _until_signal()
+    stopping, leaving = threading.Event(), threading.Event()
+    _on_signals(stopping, leaving, watched=not (once or max_events))
     crew = Crew(connect, batch_size, scope, stopping, handler_timeout, concurrency)
     log.info("processor started handlers=%d workers=%d interval=%gs", len(HANDLERS), workers, interval)
     if once or max_events:
         totals = crew.run_here(interval, max_events=max_events, once=once)
         log.info("processor stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
         return
-    code = Supervisor(crew.makes() * workers, connect, interval, stopping).run()
+    code = Supervisor(crew.makes() * workers, connect, interval, stopping, leaving).run()
+    for number in (signal.SIGTERM, signal.SIGINT):  # on our way out a further one changes nothing
+        signal.signal(number, signal.SIG_IGN)
     log.info("processor stopped")
     sys.exit(code)
 
@@ -264,18 +267,19 @@ def _fail(words: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _until_signal() -> threading.Event:
-    """Return an event that the first SIGTERM or SIGINT sets; a second ends the process there and then."""
-    stopping = threading.Event()
+def _on_signals(stopping: threading.Event, leaving: threading.Event, *, watched: bool) -> None:
+    """Have the first SIGTERM or SIGINT set *stopping*, a second *leaving*; not *watched*, that ends us at once."""
 
     def stop(number: int, _frame: object) -> None:
-        if stopping.is_set():
+        if not stopping.is_set():
+            stopping.set()
+        elif watched:
+            leaving.set()
+        else:
             os._exit(128 + number)
-        stopping.set()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    return stopping
 
 
 def _print_status(headline: operations.Counts, by_type: list[operations.Row]) -> None:

@@ -23,8 +23,8 @@ from processor.attempt import CONFLICTS_MAX, Outcome, Refused, attempt, failed, 
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event, read_payload
 from processor.failure import describe
-from processor.registry import HANDLERS, Kind, handlers_of
-from processor.session import Session
+from processor.registry import HANDLERS, Kind, handlers_of, longest
+from processor.session import Session, settings
 from sql import load
 
 log = logging.getLogger("processor")
@@ -32,6 +32,7 @@ log = logging.getLogger("processor")
 BATCH_SIZE = 50  # events a commit; past 64 writing savepoints PostgreSQL's subtransaction cache overflows
 BATCH_SECONDS = 1.0  # of handler time, after which a batch commits and leaves the rest to the next
 TIMEOUT = 60.0  # seconds that a handler may take, unless it or the command says otherwise
+GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt whose supervisor is gone as well
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 UNKNOWN_SECONDS = 3600.0  # an unknown type is logged once in so long
 
@@ -83,14 +84,14 @@ class Batch:
 class Page(Protocol):
     """Where a worker says what it is at; see processor.supervisor."""
 
+    def run(self, run_id: int) -> None:
+        """Say which batch is in hand; no handler of it is running."""
+
     def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
         """Say that an event's handlers start now, and how long they may take.
 
         backend: the server's process; handler: the first one's place in HANDLERS.
         """
-
-    def end(self) -> None:
-        """Say that no handler is running."""
 
     def hold(self, lease: int) -> None:
         """Say under which number this worker leases events."""
@@ -119,6 +120,11 @@ class Processor:
     timeout: float = TIMEOUT
     page: Page | None = None
     prefix: int = 20  # events of a subject in a batch, at most
+
+    @property
+    def _settings(self) -> bytes:
+        # A supervisor ends who takes longer; without one nobody does.
+        return settings(longest(self.timeout) + GRACE if self.page else 0)
 
     def run(self, interval: float, *, max_events: int | None = None, once: bool = False) -> Totals:
         """Process what is due, sleep *interval* seconds when less than a batch was, and so on until stopping.
@@ -224,6 +230,8 @@ class Processor:
         """Claim, say so, attempt, record; *batch* gets what became of each as it is known."""
         events = self._take(session, self._claim(session, most, batch))
         if events:
+            if self.page:
+                self.page.run(self.run_id)
             session.begin(self.run_id, events)
         until, waiting = time.monotonic() + BATCH_SECONDS, set()
         for event in events:
@@ -262,20 +270,21 @@ class Processor:
         """Attempt one event, where a supervisor sees how long it takes."""
         handlers = handlers_of(event)
         if self.page is None or not handlers:
-            return attempt(session.conn, event, handlers)
+            return attempt(session.conn, event, handlers, self._settings)
         seconds = sum(handler.timeout or self.timeout for handler in handlers)
         backend = session.conn.info.backend_pid
         self.page.begin(event, self.run_id, backend, HANDLERS.index(handlers[0]), seconds)
         try:
-            return attempt(session.conn, event, handlers)
+            return attempt(session.conn, event, handlers, self._settings)
         finally:
-            self.page.end()
+            self.page.run(self.run_id)
 
     def _claim(
         self, session: Session, most: int, batch: Batch, scope: Scope | None = None, cursor: Cursor | None = None
     ) -> list[Event]:
         """Claim at most so many events of this scope, from this cursor on; None: this worker's own."""
         scope, cursor = scope or self.scope, cursor or self.cursor
+        session.conn.execute(self._settings)
         cursor.begin()
         types, providers, sources = zip(*scope.shut, strict=True) if scope.shut else (None, None, None)
         names = {

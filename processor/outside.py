@@ -143,6 +143,7 @@ class Outside(Processor):
         names = {"lease": self.lease, "ids": [run.event.id for run in ended]}
         try:
             with conn.transaction():
+                conn.execute(self._settings)
                 run_id, own = conn.execute(load("lock_leased"), names).fetchone() or (0, [])
                 for run in ended:
                     if run.event.id in own:
@@ -170,7 +171,7 @@ class Outside(Processor):
             return failed(run.event, tuple(run.ran), run.error, run.seconds)
         if not calls:
             return Outcome(run.event, "handled", seconds=run.seconds, handlers=tuple(run.ran))
-        outcome = call_all(conn, run.event, calls)
+        outcome = call_all(conn, run.event, calls, self._settings)
         seconds = (run.seconds or 0) + (outcome.seconds or 0)
         ran = (*run.ran, *inside) if outcome.result == "handled" else outcome.handlers
         return replace(outcome, seconds=seconds, handlers=ran)

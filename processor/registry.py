@@ -123,6 +123,13 @@ def handlers_of(event: Event) -> list[Handler]:
     return [handler for handler in HANDLERS if handler.takes(event)]
 
 
+def longest(default: float) -> float:
+    """Return the seconds that the handlers of one event may take together, *default* where one has no timeout."""
+    kinds = {kind for handler in HANDLERS for kind in handler.event_types}
+    together = (sum(one.timeout or default for one in HANDLERS if kind in one.event_types) for kind in kinds)
+    return max(together, default=default)
+
+
 def load(modules: Iterable[str]) -> None:
     """Import each module, and a package's modules with it; the current directory is looked in first.
 

@@ -18,6 +18,23 @@ def worker_name(pid: int | None = None) -> str:
     return f"{socket.gethostname()}:{pid or os.getpid()}"
 
 
+def settings(idle: float) -> bytes:
+    """Return SQL that has the server end the transaction in hand when its worker is gone without a word.
+
+    idle: seconds that a handler may leave the connection alone, 0: any. Without it a query that a dead worker left
+    behind goes on and keeps its event locked, and a machine that vanished keeps it for hours. All of it ends with the
+    transaction: a pooler's next client is given nothing of it.
+    """
+    values = {
+        "idle_in_transaction_session_timeout": f"{idle:.0f}s",
+        "client_connection_check_interval": "1s",
+        "tcp_keepalives_idle": "10",
+        "tcp_keepalives_interval": "5",
+        "tcp_keepalives_count": "3",
+    }
+    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in values.items()).encode()
+
+
 @dataclass(frozen=True)
 class Session:
     """A worker's way to the database, until one of its connections is lost.

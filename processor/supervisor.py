@@ -46,14 +46,14 @@ class Page:
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, AT_WORK.size + LEASE.size)
 
+    def run(self, run_id: int) -> None:
+        """Say which batch is in hand; no handler of it is running."""
+        AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0.0, 0.0)
+
     def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
         """Say that an event's handlers start now, and how long they may take; see processor.loop.Page."""
         until = time.monotonic() + seconds
         AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, event.attempt, handler, seconds, until)
-
-    def end(self) -> None:
-        """Say that no handler is running."""
-        AT_WORK.pack_into(self.memory, 0, 0, 0, 0, 0, 0, 0.0, 0.0)
 
     def hold(self, lease: int) -> None:
         """Say under which number this worker leases events."""
@@ -106,6 +106,8 @@ class Child:
 class Supervisor:
     """Keeps a worker of each make running until *stopping* is set, then lets each finish the event in hand.
 
+    Once *leaving* is set as well it kills them, and says that no event was to blame.
+
     makes: each makes the Processor of a new process; connect: as a Processor's. Fork is safe: this process has no
     thread and no connection but for the moment in which it records what a worker can't.
     """
@@ -114,6 +116,7 @@ class Supervisor:
     connect: Callable[[], Connection]
     interval: float
     stopping: threading.Event
+    leaving: threading.Event = field(default_factory=threading.Event)
     children: list[Child] = field(default_factory=list)
     due: list[tuple[float, Callable[[], Processor]]] = field(default_factory=list)
 
@@ -133,10 +136,11 @@ class Supervisor:
                 self.stopping.set()
         for child in self.children:
             os.kill(child.pid, signal.SIGTERM)
-        while self.children:
-            time.sleep(TICK / 4)
+        while self.children and not self.leaving.is_set():
+            self.leaving.wait(TICK / 4)
             self._collect()
             self._end_late()
+        self._leave()
         return code
 
     def _start(self, make: Callable[[], Processor]) -> Child:
@@ -171,6 +175,24 @@ class Supervisor:
             early = now - child.started_at < RESTART_SECONDS
             self.due.append((now + RESTART_SECONDS / 4 if early else now, child.make))
         return code
+
+    def _leave(self) -> None:
+        """Kill the workers that are left; what they had in hand is due again, and nobody is to blame."""
+        if not self.children:
+            return
+        try:
+            with self.connect() as conn:
+                for child in self.children:
+                    os.kill(child.pid, signal.SIGSTOP)  # or its next run would begin now
+                    conn.execute(load("abandon_run"), {"run_id": child.page.read().run_id})
+                    if lease := child.page.held():
+                        conn.execute(load("abandon_leases"), {"lease": lease})
+                    os.kill(child.pid, signal.SIGKILL)
+        except psycopg.Error as error:
+            log.warning("left without a word to the database cause=%s", describe(error))
+        for child in self.children:
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
 
     def _account(self, child: Child, how: str) -> None:
         """Have a worker's death counted, by us or by whoever finds it first, and say of what it was."""
@@ -226,7 +248,7 @@ class Supervisor:
         except psycopg.Error as error:
             log.warning("attempt not counted id=%d cause=%s", at_work.event, describe(error))
             os.kill(child.pid, signal.SIGKILL)
-        child.page.end()
+        child.page.run(0)
 
 
 def _work(make: Callable[[], Processor], page: Page, interval: float, tie: Callable[[], None] | None) -> NoReturn:
