@@ -24,6 +24,7 @@ from processor.command import C, connection, json_option
 from processor.loop import BATCH_SIZE, TIMEOUT, Processor, Scope
 from processor.registry import HANDLERS, BadHandlers, load
 from processor.supervisor import Supervisor
+from processor.wakeup import Wakeup
 from sql import database
 from sql import log as log_lines
 
@@ -61,7 +62,7 @@ def cli() -> None:
     type=click.FloatRange(min=0.05),
     default=5.0,
     show_default=True,
-    help="Seconds to sleep when fewer events than a batch were due.",
+    help="Seconds between two looks for due events, where nothing ends the wait earlier.",
 )
 @click.option(
     "--batch-size",
@@ -80,6 +81,14 @@ def cli() -> None:
     show_default=True,
     help="Seconds a handler may take; then its worker is killed and replaced. @on(timeout=) has its own.",
 )
+@click.option(
+    "--listen/--no-listen",
+    default=True,
+    show_default=True,
+    envvar="PROCESSOR_LISTEN",
+    show_envvar=True,
+    help="Let the receiver end a wait when it stores an event; behind a pooler, only poll.",
+)
 @click.option("--max-events", type=click.IntRange(min=1), help="Stop after so many attempts.")
 @click.option("--once", is_flag=True, help="Process what is due now, then stop.")
 @click.option("--source", "sources", multiple=True, help="Only events of this source. Repeatable.")
@@ -91,6 +100,7 @@ def run(  # noqa: PLR0913 - one argument an option
     batch_size: int,
     workers: int,
     handler_timeout: float,
+    listen: bool,
     max_events: int | None,
     once: bool,
     sources: tuple[str, ...],
@@ -108,13 +118,14 @@ def run(  # noqa: PLR0913 - one argument an option
     load(modules)
     connect = partial(psycopg.connect, dsn, **database.CONNECT)
     scope = Scope(list(sources) or None, list(types) or None)
-    stopping = _until_signal()
+    wakeup, stopping = Wakeup(listen=listen), _until_signal()
     log.info("processor started handlers=%d workers=%d interval=%gs", len(HANDLERS), workers, interval)
     if once or max_events:
-        totals = Processor(connect, batch_size, scope, stopping).run(interval, max_events=max_events, once=once)
+        worker = Processor(connect, batch_size, scope, stopping, wakeup=wakeup)
+        totals = worker.run(interval, max_events=max_events, once=once)
         log.info("processor stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
         return
-    make = partial(Processor, connect, batch_size, scope, stopping, timeout=handler_timeout)
+    make = partial(Processor, connect, batch_size, scope, stopping, timeout=handler_timeout, wakeup=wakeup)
     code = Supervisor(make, connect, workers, interval, stopping).run()
     log.info("processor stopped")
     sys.exit(code)

@@ -24,6 +24,7 @@ from processor.event import Event, read_payload
 from processor.failure import describe
 from processor.registry import handlers_of
 from processor.session import Session
+from processor.wakeup import Wakeup
 from sql import load
 
 log = logging.getLogger("processor")
@@ -81,6 +82,7 @@ class Processor:
     unknown: when each unknown type was last logged. lost: whether the database did not answer the last time.
     left: the number of the last session's runs, when it was lost.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
+    wakeup: what ends a wait before the interval is over.
     """
 
     connect: Callable[[], Connection]
@@ -93,9 +95,10 @@ class Processor:
     left: int = 0
     timeout: float = TIMEOUT
     page: Page | None = None
+    wakeup: Wakeup = field(default_factory=Wakeup)
 
     def run(self, interval: float, *, max_events: int | None = None, once: bool = False) -> Totals:
-        """Process what is due, sleep *interval* seconds when less than a batch was, and so on until stopping.
+        """Process what is due, wait to be woken or *interval* seconds when nothing is, and so on until stopping.
 
         Ends after *max_events* attempts, or with *once* when nothing is due any more. While the database is
         away, read-only or not migrated yet, it is tried again every second, and said once; with *once* that is
@@ -111,7 +114,7 @@ class Processor:
                     break
                 if outcomes == []:
                     # Earlier, never later than asked: workers that started together part.
-                    self.stopping.wait(interval * random.uniform(0.8, 1.0))  # noqa: S311 - not for secrecy
+                    self._wait(interval * random.uniform(0.8, 1.0))  # noqa: S311 - not for secrecy
         finally:
             self._close()
         return totals
@@ -138,6 +141,10 @@ class Processor:
             log.warning("database recovered")
             self.lost = False
         return outcomes
+
+    def _wait(self, seconds: float) -> None:
+        if self.session and not self.wakeup.wait(self.session, seconds, self.stopping):
+            self._close()
 
     def _open(self) -> Session:
         """Return the session, a new one where the last was lost, after settling what others left behind."""
