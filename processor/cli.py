@@ -63,7 +63,7 @@ def cli() -> None:
     type=click.FloatRange(min=0.05),
     default=5.0,
     show_default=True,
-    help="Seconds to sleep when fewer events than a batch were due.",
+    help="Seconds between two looks for due events, where nothing ends the wait earlier.",
 )
 @click.option(
     "--batch-size",
@@ -93,6 +93,14 @@ def cli() -> None:
     show_default=True,
     help="Handlers with outside=True that a worker runs at once.",
 )
+@click.option(
+    "--listen/--no-listen",
+    default=True,
+    show_default=True,
+    envvar="PROCESSOR_LISTEN",
+    show_envvar=True,
+    help="Let the receiver end a wait when it stores an event; behind a pooler, only poll.",
+)
 @click.option("--max-events", type=click.IntRange(min=1), help="Stop after so many attempts.")
 @click.option("--once", is_flag=True, help="Process what is due now, then stop.")
 @click.option("--source", "sources", multiple=True, help="Only events of this source. Repeatable.")
@@ -105,6 +113,7 @@ def run(  # noqa: PLR0913 - one argument an option
     workers: int,
     handler_timeout: float,
     concurrency: int,
+    listen: bool,
     max_events: int | None,
     once: bool,
     sources: tuple[str, ...],
@@ -124,7 +133,7 @@ def run(  # noqa: PLR0913 - one argument an option
     scope = Scope(list(sources) or None, list(types) or None)
     stopping, leaving = threading.Event(), threading.Event()
     _on_signals(stopping, leaving, watched=not (once or max_events))
-    crew = Crew(connect, batch_size, scope, stopping, handler_timeout, concurrency)
+    crew = Crew(connect, batch_size, scope, stopping, handler_timeout, concurrency, listen)
     log.info("processor started handlers=%d workers=%d interval=%gs", len(HANDLERS), workers, interval)
     if once or max_events:
         totals = crew.run_here(interval, max_events=max_events, once=once)

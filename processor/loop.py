@@ -25,6 +25,7 @@ from processor.event import Event, read_payload
 from processor.failure import describe
 from processor.registry import HANDLERS, Kind, handlers_of, longest
 from processor.session import Session, settings
+from processor.wakeup import Wakeup
 from sql import load
 
 log = logging.getLogger("processor")
@@ -34,6 +35,7 @@ BATCH_SECONDS = 1.0  # of handler time, after which a batch commits and leaves t
 TIMEOUT = 60.0  # seconds that a handler may take, unless it or the command says otherwise
 GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt whose supervisor is gone as well
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
+SETTLE_SECONDS = 0.5  # between two looks for workers that died
 UNKNOWN_SECONDS = 3600.0  # an unknown type is logged once in so long
 
 
@@ -103,8 +105,10 @@ class Processor:
 
     connect() returns a new connection in autocommit mode; it is called again after a connection is lost.
     unknown: when each unknown type was last logged. lost: whether the database did not answer the last time.
-    run_id: the batch in hand, or the last one. conflicts: batches in a row that lost to another's transaction.
+    run_id, backend: the batch in hand, or the last one, and the server's process for it.
+    conflicts: batches in a row that lost to another's transaction.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
+    listen: whether to let the receiver end a wait, before the interval is over.
     """
 
     connect: Callable[[], Connection]
@@ -116,10 +120,17 @@ class Processor:
     cursor: Cursor = field(default_factory=Cursor)
     lost: bool = False
     run_id: int = 0
+    backend: int = 0
     conflicts: int = 0
+    settled_at: float = float("-inf")
     timeout: float = TIMEOUT
     page: Page | None = None
     prefix: int = 20  # events of a subject in a batch, at most
+    listen: bool = True
+
+    def __post_init__(self) -> None:
+        """Know how to wait."""
+        self.wakeup = Wakeup(listen=self.listen)
 
     @property
     def _settings(self) -> bytes:
@@ -127,7 +138,7 @@ class Processor:
         return settings(longest(self.timeout) + GRACE if self.page else 0)
 
     def run(self, interval: float, *, max_events: int | None = None, once: bool = False) -> Totals:
-        """Process what is due, sleep *interval* seconds when less than a batch was, and so on until stopping.
+        """Process what is due, wait to be woken or *interval* seconds when nothing is, and so on until stopping.
 
         Ends after *max_events* attempts, or with *once* when nothing is due any more. While the database is
         away, read-only or not migrated yet, it is tried again every second, and said once; with *once* that is
@@ -146,7 +157,7 @@ class Processor:
                 elif batch.idle:
                     # Earlier, never later than asked: workers that started together part.
                     nap = interval * random.uniform(0.8, 1.0)  # noqa: S311 - not for secrecy
-                    self.stopping.wait(nap if batch.all_seen else min(nap, FULL_SCAN))
+                    self._wait(nap if batch.all_seen else min(nap, FULL_SCAN))
         finally:
             self._close()
         return totals
@@ -178,6 +189,10 @@ class Processor:
             self.lost = False
         return batch
 
+    def _wait(self, seconds: float) -> None:
+        if self.session and not self.wakeup.wait(self.session, seconds, self.stopping):
+            self._close()
+
     def _open(self) -> Session:
         """Return the session, a new one where the last was lost, after settling what others left behind."""
         if self.session is None:
@@ -185,7 +200,10 @@ class Processor:
             self.cursor.restart()
             # It is the database that went away under our last run, not we: no event of it is to blame.
             self.session.give_up(self.run_id)
-        self.settle(self.session)
+            self.settled_at = float("-inf")
+        if time.monotonic() - self.settled_at >= SETTLE_SECONDS:
+            self.settle(self.session)
+            self.settled_at = time.monotonic()
         return self.session
 
     def _close(self) -> None:
@@ -272,8 +290,7 @@ class Processor:
         if self.page is None or not handlers:
             return attempt(session.conn, event, handlers, self._settings)
         seconds = sum(handler.timeout or self.timeout for handler in handlers)
-        backend = session.conn.info.backend_pid
-        self.page.begin(event, self.run_id, backend, HANDLERS.index(handlers[0]), seconds)
+        self.page.begin(event, self.run_id, self.backend, HANDLERS.index(handlers[0]), seconds)
         try:
             return attempt(session.conn, event, handlers, self._settings)
         finally:
@@ -300,7 +317,7 @@ class Processor:
         }
         row = session.conn.execute(load("claim"), names).fetchone()
         assert row is not None  # noqa: S101 - a function's one row
-        self.run_id, ids, after_at, after_id, more = row
+        self.run_id, self.backend, ids, after_at, after_id, more = row
         batch.all_seen = cursor.end(after_at, after_id, more=more)
         batch.idle = not ids and not more
         if not ids:

@@ -23,6 +23,7 @@ class Crew:
     stopping: threading.Event = field(default_factory=threading.Event)
     timeout: float = TIMEOUT
     concurrency: int = CONCURRENCY
+    listen: bool = True
 
     def makes(self) -> list[Callable[[], Processor]]:
         """Return what makes each worker. Events of a type that has an outside handler go to the second one."""
@@ -59,4 +60,5 @@ class Crew:
             "scope": scope,
             "stopping": self.stopping,
             "timeout": self.timeout,
+            "listen": self.listen,
         }

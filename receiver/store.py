@@ -18,6 +18,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from receiver.delivery import Delivery, Identity, clean
 from receiver.settings import Source
+from receiver.wakeup import Wakeup
 from sql import database, load
 
 log = logging.getLogger("receiver")
@@ -62,16 +63,19 @@ class Store:
             reconnect_timeout=30,
             open=False,
         )
+        self.wakeup = Wakeup(dsn)
         self.late: set[asyncio.Task[list[Saved]]] = set()
 
     async def open(self) -> None:
         """Start connecting, in the background."""
         await self.pool.open(wait=False)
+        self.wakeup.start()
 
     async def close(self) -> None:
         """Close every connection; a call still under way is given up."""
         for task in self.late:
             task.cancel()
+        await self.wakeup.stop()
         await self.pool.close(timeout=1)
 
     async def save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
@@ -107,7 +111,7 @@ class Store:
             conn = None
             try:
                 async with self.pool.connection() as conn:
-                    return [await _insert(conn, _row(source, delivery, event)) for event in events]
+                    return [await self._insert(conn, _row(source, delivery, event)) for event in events]
             except (PoolTimeout, TooManyRequests) as error:
                 raise Unavailable("no connection to the database") from error
             except psycopg.OperationalError as error:
@@ -116,6 +120,12 @@ class Store:
                     raise Unavailable(f"the database failed ({error.sqlstate or 'connection lost'})") from error
             except psycopg.Error as error:
                 raise Unavailable(f"the database refused the row ({error.sqlstate})") from error
+
+    async def _insert(self, conn: AsyncConnection, row: dict[str, object]) -> Saved:
+        saved = await _insert(conn, row)
+        if not saved.duplicate:
+            self.wakeup.stored.set()
+        return saved
 
     def _forget(self, task: asyncio.Task[list[Saved]]) -> None:
         self.late.discard(task)

@@ -102,17 +102,19 @@ def test_a_blank_handlers_variable_closes_no_event_unhandled(run, db):
     assert look(db, event, "outcome") == (None,)
 
 
-def test_sigterm_ends_an_idle_processor_at_once_with_0(dsn):
+def test_sigterm_ends_an_idle_processor_at_once_with_0(dsn, db):
+    add(db)
     with subprocess.Popen(
         [sys.executable, "-m", "processor", "run", "--interval", "60"],
         env={**os.environ, "DATABASE_URL": dsn}, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None
         assert "processor started" in process.stderr.readline()
+        assert any("event handled" in line for line in process.stderr), "it is idle from now on"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(20) == 0
         output = process.stderr.read()
-        assert "worker stopped claimed=0" in output
+        assert "worker stopped claimed=1" in output
         assert "processor stopped" in output
 
 
@@ -224,7 +226,7 @@ def test_handlers_lists_what_is_registered(run):
     rows = [json.loads(line) for line in run("handlers", "--json").stdout.splitlines()]
 
     assert {"event_type": "call.answered", "provider": "any", "source": "any", "max_attempts": 12,
-            "handler": "handlers.calls.keep_state"} in rows  # fmt: skip
+            "handler": "handlers.calls.keep_state", "outside": False} in rows  # fmt: skip
 
 
 def test_db_migrate_status_and_sql(run, empty_dsn):
