@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, Self
 
 import psycopg
-from psycopg import Connection
+from psycopg import ClientCursor, Connection
 from psycopg.rows import kwargs_row
 
 from processor.attempt import CONFLICTS_MAX, Outcome, Refused, attempt, failed, record
@@ -265,10 +265,11 @@ class Processor:
 
     def _end_run(self, conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
         """Let a run's transaction be committed. Raises Refused when it is another one by now."""
-        if outcomes:
-            # What a commit would check is checked here, where its refusal can still be told from our death.
-            conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        if conn.execute(load("end_run"), {"run_id": run_id}).fetchone() != (True,):
+        # What a commit would check is checked here, where its refusal can still be told from our death. Bound by the
+        # client, the two are one round trip.
+        answer = ClientCursor(conn).execute(b"SET CONSTRAINTS ALL IMMEDIATE; " + load("end_run"), {"run_id": run_id})
+        answer.nextset()
+        if answer.fetchone() != (True,):
             cause = RuntimeError("a handler ended the transaction it was given, and began another")
             raise Refused([outcome.event for outcome in outcomes], cause)
 

@@ -2,4 +2,7 @@
 --
 -- in   run_id bigint
 -- out  nothing
-DELETE FROM webhook_runs WHERE run_id = %(run_id)s;
+--
+-- Where the batch has taken it back itself, not yet committed, there is nothing to wait for.
+DELETE FROM webhook_runs
+ WHERE run_id IN (SELECT run_id FROM webhook_runs WHERE run_id = %(run_id)s FOR UPDATE SKIP LOCKED);
