@@ -14,8 +14,9 @@ from typing import Any
 import click
 from psycopg import Connection
 
-from processor import actions, operations, output
+from processor import actions, operations, output, registry
 from processor.bulk import Bulk, Change
+from processor.cli_rehearse import rehearse_all
 from processor.command import INTERRUPTED, connection, json_option, nothing, number, until_signal
 from processor.operations import Filter
 from processor.options import (
@@ -23,6 +24,7 @@ from processor.options import (
     change_options,
     chosen,
     filter_options,
+    handlers_option,
     rate_option,
     state_option,
 )
@@ -61,21 +63,38 @@ SKIP = Verb("skip", "skipped", operations.skip)
 @state_option
 @change_options("replay", "replayed")
 @rate_option
+@click.option("--rehearse", "rehearsing", is_flag=True, help="Run the handlers, roll back, and tell what they did.")
+@handlers_option
 @json_option
-def replay(ids: tuple[int, ...], *, per_second: float | None, **values: Any) -> None:
+def replay(
+    ids: tuple[int, ...], *, per_second: float | None, rehearsing: bool, modules: tuple[str, ...], **values: Any
+) -> None:
     """Make events due again: processed ones, dead ones, and those that wait to be retried.
 
     \b
     processor replay 17
     processor replay --type call.completed --since 2h --dry-run
     processor replay --state dead --error ConnectionError --rate 20/s --reason "the CRM is back"
+    processor replay --type call.completed --since 2h --rehearse --handlers mine
 
     The same as `UPDATE webhook_events SET processed_at = NULL WHERE ...`. Events go to today's handlers, their
     attempts start at 1, and effects of earlier runs are not undone: handlers must bear being run again. Events
     whose body retention has removed are left out. Ctrl-C stops after the chunk in hand, and says how to go on.
+
+    --rehearse changes nothing: it runs the handlers here, an event at a time, each in a transaction that is rolled
+    back, and prints what became of it and how many rows of which table it inserted (+), updated (~) and deleted (-).
+    What handlers do outside the database is done; those registered with outside=True are not run. Exit 1 where an
+    event would fail.
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
-    wish = take_wish(values)
-    apply(REPLAY, chosen(ids, values), wish, per_second)
+    wish, wanted = take_wish(values), chosen(ids, values)
+    if not rehearsing:
+        apply(REPLAY, wanted, wish, per_second)
+        return
+    _check_filter(REPLAY, wish, unfiltered=wanted.empty)
+    registry.load(modules)
+    with connection() as conn:
+        found = _find(conn, REPLAY, wanted)
+    rehearse_all(found, as_json=wish.as_json)
 
 
 @click.command()
