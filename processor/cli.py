@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 import psycopg
+from click.shell_completion import get_completion_class
 
 from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, output
 from processor.command import BAD_CONFIGURATION, INTERRUPTED, NO_DATABASE, json_option, until_signal
@@ -42,6 +43,7 @@ def cli() -> None:
     processor run --interval 5 --handlers myapp     process events until SIGTERM
     processor status                                what waits, what is dead, how old
     processor replay --type call.completed --since 2h
+    processor doctor                                what is wrong, and how it is mended
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
 
@@ -180,6 +182,38 @@ def handlers(modules: tuple[str, ...], *, as_json: bool) -> None:
     ]
     found.sort(key=lambda row: str(row["event_type"]))
     output.rows(found, ["event_type", "provider", "source", "handler", "max_attempts", "outside"], as_json=as_json)
+
+
+@cli.command()
+@handlers_option
+@json_option
+def doctor(modules: tuple[str, ...], *, as_json: bool) -> None:
+    """Look for what keeps the processor from working: handlers, database, schema, settings; each fault with its fix.
+
+    A line a finding: ok, warn or FAIL. Exit 4 where there is a FAIL. `receiver doctor` looks at sources and secrets.
+    """
+    # Imported here: no other command needs a doctor.
+    from processor.doctor import examine  # noqa: PLC0415
+    from sql.checkup import report  # noqa: PLC0415
+
+    sys.exit(report(examine(os.environ, modules), click.echo, as_json=as_json))
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that teaches the shell to complete these commands by Tab.
+
+    \b
+    bash   processor completion bash > ~/.local/share/bash-completion/completions/processor
+    zsh    processor completion zsh > ~/.processor-completion; echo '. ~/.processor-completion' >> ~/.zshrc
+    fish   processor completion fish > ~/.config/fish/completions/processor.fish
+
+    Then start a new shell.
+    """  # noqa: D301 - see above
+    script = get_completion_class(shell)
+    assert script is not None  # noqa: S101 - click has all three
+    click.echo(script(cli, {}, "processor", "_PROCESSOR_COMPLETE").source())
 
 
 for command in (

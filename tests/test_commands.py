@@ -21,7 +21,7 @@ def run(dsn):
 def test_help_teaches_every_command(run):
     for command in ("run", "status", "events list", "events show", "replay", "skip", "dead list", "handlers", "demo",
                     "db migrate", "db status", "db sql", "events tail", "dead groups", "dead replay",
-                    "dead purge", "pause", "resume", "actions"):  # fmt: skip
+                    "dead purge", "pause", "resume", "actions", "doctor", "completion"):  # fmt: skip
         done = run(*command.split(), "--help")
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) > 4, command

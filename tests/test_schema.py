@@ -21,7 +21,7 @@ NAMES = {
     "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
     "yields": None,
     "after": 0, "dead_for": None,
-    "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None,
+    "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
@@ -240,7 +240,7 @@ def test_the_receivers_role_can_do_nothing_else(as_role, statement):
 def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as_role):
     for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "show_event",
                  "list_attempts", "list_actions", "begin_action", "advance_action", "set_pause", "end_pause",
-                 "list_pauses", "list_breakers", "guard_rehearsal"):  # fmt: skip
+                 "list_pauses", "list_breakers", "guard_rehearsal", "diagnose", "old_snapshots"):  # fmt: skip
         statement = statements.load(name)
         names = {key: NAMES.get(key, "text") for key in re.findall(r"%\((\w+)\)", statement.decode())}
         as_role("webhook_processor", statement, names)
