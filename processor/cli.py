@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -21,8 +22,9 @@ from click.shell_completion import get_completion_class
 from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, output
 from processor.command import BAD_CONFIGURATION, INTERRUPTED, NO_DATABASE, json_option, until_signal
 from processor.loop import BATCH_SIZE, TIMEOUT, Scope
-from processor.options import handlers_option
+from processor.options import Duration, handlers_option
 from processor.outside import CONCURRENCY
+from processor.pruner import Pruner
 from processor.registry import HANDLERS, BadHandlers, load
 from processor.supervisor import Supervisor
 from processor.workers import Crew
@@ -95,6 +97,22 @@ def cli() -> None:
 @click.option("--once", is_flag=True, help="Process what is due now, then stop.")
 @click.option("--source", "sources", multiple=True, help="Only events of this source. Repeatable.")
 @click.option("--type", "types", multiple=True, help="Only events of this type. Repeatable.")
+@click.option(
+    "--prune-older-than",
+    type=Duration(),
+    envvar="PRUNE_OLDER_THAN",
+    show_envvar=True,
+    metavar="AGE",
+    help="Every hour, delete events processed longer ago: 90d. Default: keep them.",
+)
+@click.option(
+    "--prune-bodies-older-than",
+    type=Duration(),
+    envvar="PRUNE_BODIES_OLDER_THAN",
+    show_envvar=True,
+    metavar="AGE",
+    help="Every hour, empty events processed longer ago: 7d. See `processor db prune`.",
+)
 @handlers_option
 def run(  # noqa: PLR0913 - one argument an option
     *,
@@ -108,14 +126,17 @@ def run(  # noqa: PLR0913 - one argument an option
     once: bool,
     sources: tuple[str, ...],
     types: tuple[str, ...],
+    prune_older_than: timedelta | None,
+    prune_bodies_older_than: timedelta | None,
     modules: tuple[str, ...],
 ) -> None:
     """Claim due events and hand each to its handlers, until SIGTERM or Ctrl-C.
 
     The first signal lets the event in hand finish and commits; the second leaves at once. Nothing is lost
     either way: what was not committed is due again. A worker that dies is replaced. With --once or --max-events
-    there is one worker, which is not watched over.
+    there is one worker, which is not watched over, and nothing is pruned.
     """
+    ages = cli_db.ages_of(prune_older_than, prune_bodies_older_than)
     log_lines.to_stream(os.environ)
     dsn = database.dsn(os.environ, "inbox-processor")
     load(modules)
@@ -129,9 +150,11 @@ def run(  # noqa: PLR0913 - one argument an option
         totals = crew.run_here(interval, max_events=max_events, once=once)
         log.info("processor stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
         return
-    code = Supervisor(crew.makes() * workers, connect, interval, stopping, leaving).run()
+    pruner = Pruner(ages, connect)
+    code = Supervisor(crew.makes() * workers, connect, interval, stopping, leaving, chore=pruner.tick).run()
     for number in (signal.SIGTERM, signal.SIGINT):  # on our way out a further one changes nothing
         signal.signal(number, signal.SIG_IGN)
+    pruner.stop()
     log.info("processor stopped")
     sys.exit(code)
 

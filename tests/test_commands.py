@@ -20,7 +20,7 @@ def run(dsn):
 
 def test_help_teaches_every_command(run):
     for command in ("run", "status", "events list", "events show", "replay", "skip", "dead list", "handlers", "demo",
-                    "db migrate", "db status", "db sql", "events tail", "dead groups", "dead replay",
+                    "db migrate", "db status", "db sql", "db prune", "events tail", "dead groups", "dead replay",
                     "dead purge", "pause", "resume", "actions", "doctor", "completion"):  # fmt: skip
         done = run(*command.split(), "--help")
         assert done.returncode == 0

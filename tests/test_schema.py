@@ -21,6 +21,7 @@ NAMES = {
     "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
     "yields": None,
     "after": 0, "dead_for": None,
+    "within": None, "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
 }  # fmt: skip
 EVENT = (
