@@ -1,7 +1,7 @@
 """The operators' commands. Each finds what it is about, asks before it changes much, and calls operations.
 
-Exit codes: 0 done, 1 failed or declined, 2 wrong usage, 3 nothing matched, 69 the database does not answer,
-78 bad configuration, 130 interrupted.
+Exit codes: 0 done, 1 failed or declined, 2 wrong usage, 3 nothing matched, 4 over a threshold, 69 the
+database does not answer, 78 bad configuration, 130 interrupted.
 """
 
 import logging
@@ -9,38 +9,29 @@ import os
 import signal
 import sys
 import threading
-import time
 from dataclasses import asdict
+from datetime import timedelta
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import NoReturn
 
 import click
 import psycopg
+from click.shell_completion import get_completion_class
 
-from processor import cli_events, migrations, operations, output
-from processor.command import C, connection, json_option
+from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, output
+from processor.command import BAD_CONFIGURATION, INTERRUPTED, NO_DATABASE, json_option, until_signal
 from processor.loop import BATCH_SIZE, TIMEOUT, Scope
+from processor.options import Duration, handlers_option
 from processor.outside import CONCURRENCY
+from processor.pruner import Pruner
 from processor.registry import HANDLERS, BadHandlers, load
 from processor.supervisor import Supervisor
 from processor.workers import Crew
 from sql import database
 from sql import log as log_lines
 
-NO_DATABASE, BAD_CONFIGURATION, INTERRUPTED = 69, 78, 130
-
 log = logging.getLogger("processor")
-
-
-def handlers_option(command: C) -> C:
-    """Add --handlers."""
-    return click.option(
-        "--handlers", "modules", multiple=True, default=["handlers"], envvar="HANDLERS", show_envvar=True,
-        show_default=True, metavar="MODULE",
-        help="Package or module with @on functions; its submodules are imported too. Repeatable.",
-    )(command)  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -54,6 +45,7 @@ def cli() -> None:
     processor run --interval 5 --handlers myapp     process events until SIGTERM
     processor status                                what waits, what is dead, how old
     processor replay --type call.completed --since 2h
+    processor doctor                                what is wrong, and how it is mended
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
 
@@ -105,6 +97,22 @@ def cli() -> None:
 @click.option("--once", is_flag=True, help="Process what is due now, then stop.")
 @click.option("--source", "sources", multiple=True, help="Only events of this source. Repeatable.")
 @click.option("--type", "types", multiple=True, help="Only events of this type. Repeatable.")
+@click.option(
+    "--prune-older-than",
+    type=Duration(),
+    envvar="PRUNE_OLDER_THAN",
+    show_envvar=True,
+    metavar="AGE",
+    help="Every hour, delete events processed longer ago: 90d. Default: keep them.",
+)
+@click.option(
+    "--prune-bodies-older-than",
+    type=Duration(),
+    envvar="PRUNE_BODIES_OLDER_THAN",
+    show_envvar=True,
+    metavar="AGE",
+    help="Every hour, empty events processed longer ago: 7d. See `processor db prune`.",
+)
 @handlers_option
 def run(  # noqa: PLR0913 - one argument an option
     *,
@@ -118,55 +126,37 @@ def run(  # noqa: PLR0913 - one argument an option
     once: bool,
     sources: tuple[str, ...],
     types: tuple[str, ...],
+    prune_older_than: timedelta | None,
+    prune_bodies_older_than: timedelta | None,
     modules: tuple[str, ...],
 ) -> None:
     """Claim due events and hand each to its handlers, until SIGTERM or Ctrl-C.
 
     The first signal lets the event in hand finish and commits; the second leaves at once. Nothing is lost
     either way: what was not committed is due again. A worker that dies is replaced. With --once or --max-events
-    there is one worker, which is not watched over.
+    there is one worker, which is not watched over, and nothing is pruned.
     """
+    ages = cli_db.ages_of(prune_older_than, prune_bodies_older_than)
     log_lines.to_stream(os.environ)
     dsn = database.dsn(os.environ, "inbox-processor")
     load(modules)
     connect = partial(psycopg.connect, dsn, **database.CONNECT)
     scope = Scope(list(sources) or None, list(types) or None)
-    stopping, leaving = threading.Event(), threading.Event()
-    _on_signals(stopping, leaving, watched=not (once or max_events))
+    leaving = threading.Event()
+    stopping = until_signal(None if once or max_events else leaving)
     crew = Crew(connect, batch_size, scope, stopping, handler_timeout, concurrency, listen)
     log.info("processor started handlers=%d workers=%d interval=%gs", len(HANDLERS), workers, interval)
     if once or max_events:
         totals = crew.run_here(interval, max_events=max_events, once=once)
         log.info("processor stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
         return
-    code = Supervisor(crew.makes() * workers, connect, interval, stopping, leaving).run()
+    pruner = Pruner(ages, connect)
+    code = Supervisor(crew.makes() * workers, connect, interval, stopping, leaving, chore=pruner.tick).run()
     for number in (signal.SIGTERM, signal.SIGINT):  # on our way out a further one changes nothing
         signal.signal(number, signal.SIG_IGN)
+    pruner.stop()
     log.info("processor stopped")
     sys.exit(code)
-
-
-@cli.command()
-@click.option("--watch", is_flag=True, help="Print again every --interval seconds, until Ctrl-C.")
-@click.option("--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds.")
-@json_option
-def status(*, watch: bool, interval: float, as_json: bool) -> None:
-    """Show what waits, what is retried, what is dead, and how old the oldest is."""
-    with connection() as conn:
-        while True:
-            headline, by_type = operations.counts(conn), operations.counts_by_type(conn)
-            if as_json:
-                click.echo(output.json_line({**asdict(headline), "by_type": by_type}))
-            else:
-                if watch and sys.stdout.isatty():
-                    click.clear()
-                _print_status(headline, by_type)
-            if not watch:
-                return
-            try:
-                time.sleep(interval)
-            except KeyboardInterrupt:
-                sys.exit(INTERRUPTED)
 
 
 @cli.command()
@@ -217,42 +207,42 @@ def handlers(modules: tuple[str, ...], *, as_json: bool) -> None:
     output.rows(found, ["event_type", "provider", "source", "handler", "max_attempts", "outside"], as_json=as_json)
 
 
-@cli.group()
-def db() -> None:
-    """Make and inspect the tables."""
-
-
-@db.command("migrate")
-def db_migrate() -> None:
-    """Apply the migrations that are pending. Safe to run from several machines at once."""
-    with connection() as conn:
-        applied = migrations.migrate(conn)
-    for name in applied:
-        click.echo(f"applied {name}", err=True)
-    if not applied:
-        click.echo("nothing to do: the schema is current", err=True)
-
-
-@db.command("status")
+@cli.command()
+@handlers_option
 @json_option
-def db_status(*, as_json: bool) -> None:
-    """List the migrations and when each was applied here."""
-    with connection() as conn:
-        found = [asdict(state) for state in migrations.status(conn)]
-    output.rows(found, ["version", "name", "applied_at", "changed"], as_json=as_json)
+def doctor(modules: tuple[str, ...], *, as_json: bool) -> None:
+    """Look for what keeps the processor from working: handlers, database, schema, settings; each fault with its fix.
+
+    A line a finding: ok, warn or FAIL. Exit 4 where there is a FAIL. `receiver doctor` looks at sources and secrets.
+    """
+    # Imported here: no other command needs a doctor.
+    from processor.doctor import examine  # noqa: PLC0415
+    from sql.checkup import report  # noqa: PLC0415
+
+    sys.exit(report(examine(os.environ, modules), click.echo, as_json=as_json))
 
 
-@db.command("sql")
-@click.option("--grants", is_flag=True, help="The two roles of least privilege instead.")
-def db_sql(*, grants: bool) -> None:
-    """Print the schema as SQL, for a DBA to read or run."""
-    if grants:
-        click.echo(resources.files("sql").joinpath("grant_roles.sql").read_text(encoding="utf-8"))
-    else:
-        click.echo(migrations.script())
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a script that teaches the shell to complete these commands by Tab.
+
+    \b
+    bash   processor completion bash > ~/.local/share/bash-completion/completions/processor
+    zsh    processor completion zsh > ~/.processor-completion; echo '. ~/.processor-completion' >> ~/.zshrc
+    fish   processor completion fish > ~/.config/fish/completions/processor.fish
+
+    Then start a new shell.
+    """  # noqa: D301 - see above
+    script = get_completion_class(shell)
+    assert script is not None  # noqa: S101 - click has all three
+    click.echo(script(cli, {}, "processor", "_PROCESSOR_COMPLETE").source())
 
 
-for command in (cli_events.events, cli_events.replay, cli_events.skip, cli_events.dead):
+for command in (
+    cli_status.status, cli_events.events, cli_change.replay, cli_change.skip, cli_dead.dead, cli_pause.pause,
+    cli_pause.resume, cli_pause.list_actions, cli_db.db,
+):  # fmt: skip
     cli.add_command(command)
 
 
@@ -262,8 +252,8 @@ def main() -> None:
         cli(prog_name="processor")
     except (database.NoDatabase, BadHandlers) as error:
         _fail(str(error), BAD_CONFIGURATION)
-    except psycopg.errors.UndefinedTable:
-        _fail("the database has no tables of ours; run `processor db migrate`", BAD_CONFIGURATION)
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction):
+        _fail("the database has no tables of ours, or older ones; run `processor db migrate`", BAD_CONFIGURATION)
     except psycopg.OperationalError as error:
         # libpq's text names host, port and user, never the password.
         _fail(f"the database does not answer: {' '.join(str(error).split())}", NO_DATABASE)
@@ -274,30 +264,3 @@ def main() -> None:
 def _fail(words: str, code: int) -> NoReturn:
     click.echo(f"error: {words}", err=True)
     sys.exit(code)
-
-
-def _on_signals(stopping: threading.Event, leaving: threading.Event, *, watched: bool) -> None:
-    """Have the first SIGTERM or SIGINT set *stopping*, a second *leaving*; not *watched*, that ends us at once."""
-
-    def stop(number: int, _frame: object) -> None:
-        if not stopping.is_set():
-            stopping.set()
-        elif watched:
-            leaving.set()
-        else:
-            os._exit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-
-def _print_status(headline: operations.Counts, by_type: list[operations.Row]) -> None:
-    row = asdict(headline)
-    row["oldest"] = output.age(headline.oldest_seconds)
-    output.fields(row, ["oldest", "unprocessed", "due", "retrying", "dead", "processed_last_hour"])
-    if by_type:
-        click.echo()
-        for kind in by_type:
-            kind["oldest"] = output.age(kind["oldest_seconds"])
-        columns = ["source", "event_type", "unprocessed", "due", "retrying", "dead", "processed_last_hour", "oldest"]
-        output.rows(by_type, columns, as_json=False)

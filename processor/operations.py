@@ -1,23 +1,24 @@
-"""What an operator can see or press, as Python: the commands, and any program, call these.
+"""What an operator can see or press of events, as Python: the commands, and any program, call these.
 
 Every function takes a psycopg connection in autocommit mode and commits what it changes before it returns.
 """
 
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.types.json import set_json_loads
 
+from processor import actions
 from processor.event import read_payload
 from processor.loop import BATCH_SIZE, Scope, Totals
 from processor.session import Session
 from processor.workers import Crew
 from sql import load
 
-CHUNK = 1000  # events a commit in bulk changes, so that no worker waits long for a row
+ACTIONS_MAX = 1000  # on one event
 
 Row = dict[str, Any]
 
@@ -40,6 +41,7 @@ class Filter:
     """Which events; every field given must match. Times are compared with received_at.
 
     state: waiting (not attempted yet), retrying, dead or processed. error: part of last_error, any case.
+    after: only greater ids. dead_for: only dead letters, for longer than that.
     """
 
     ids: list[int] | None = None
@@ -50,11 +52,20 @@ class Filter:
     error: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    after: int | None = None
+    dead_for: timedelta | None = None
 
     @property
     def empty(self) -> bool:
         """Tell whether it matches every event there is."""
         return self == Filter()
+
+
+def clock(conn: Connection) -> datetime:
+    """Return the database's time."""
+    now = conn.cursor(row_factory=scalar_row).execute(load("read_clock")).fetchone()
+    assert isinstance(now, datetime)  # noqa: S101 - a timestamptz
+    return now
 
 
 def counts(conn: Connection) -> Counts:
@@ -67,6 +78,11 @@ def counts(conn: Connection) -> Counts:
 def counts_by_type(conn: Connection) -> list[Row]:
     """Return the same figures a source and event type."""
     return conn.cursor(row_factory=dict_row).execute(load("count_by_type")).fetchall()
+
+
+def breakers(conn: Connection) -> list[Row]:
+    """Return the handlers that keep failing, whose events wait for a probe at probe_at."""
+    return conn.cursor(row_factory=dict_row).execute(load("list_breakers")).fetchall()
 
 
 def find(conn: Connection, chosen: Filter, *, newest: bool = False, most: int | None = None) -> list[int]:
@@ -87,17 +103,52 @@ def show(conn: Connection, event: int) -> Row | None:
     return cursor.execute(load("show_event"), {"id": event}).fetchone()
 
 
+def timeline(conn: Connection, event: Row) -> list[Row]:
+    """Return what happened to an event that show() returned, in the order of time.
+
+    A row an attempt, replay or skip; what: retry, dead, handled, no_handler, skipped, or a command's verb. replays:
+    which of the event's lives it belongs to, the first being 0. An earlier life's success leaves no row.
+    """
+    attempts = conn.cursor(row_factory=dict_row).execute(load("list_attempts"), {"id": event["id"]}).fetchall()
+    found = [{"at": row.pop("failed_at"), "what": row.pop("result"), **row} for row in attempts]
+    found += [
+        {"at": row["started_at"], "what": row["verb"], "who": row["who"], "reason": row["reason"]}
+        for row in actions.recent(conn, ACTIONS_MAX, event["id"])
+    ]
+    if event["processed_at"]:
+        last = {name: event[name] for name in ("replays", "seconds", "handler_version")}
+        attempt = event["attempts"] if event["outcome"] == "handled" else None
+        found.append({"at": event["processed_at"], "what": event["outcome"], "attempt": attempt, **last})
+    return sorted(found, key=lambda row: row["at"])
+
+
+def bodiless(conn: Connection, ids: list[int]) -> set[int]:
+    """Return those of these events whose body retention has removed: they can't be handled again."""
+    return set(conn.cursor(row_factory=scalar_row).execute(load("find_bodiless"), {"ids": ids}))
+
+
 def replay(conn: Connection, ids: list[int]) -> int:
     """Make these events due again, their attempts reset, the replay counted; return how many there were.
 
-    Commits every CHUNK events. An event that is being handled is waited for.
+    An event that is being handled is waited for. One without a body becomes a dead letter that says so.
     """
-    return _in_chunks(conn, "replay_events", ids)
+    return conn.execute(load("replay_events"), {"ids": ids}).rowcount
 
 
 def skip(conn: Connection, ids: list[int]) -> int:
     """Close these events without running their handlers; return how many were not processed yet."""
-    return _in_chunks(conn, "skip_events", ids)
+    return conn.execute(load("skip_events"), {"ids": ids}).rowcount
+
+
+def purge(conn: Connection, ids: list[int]) -> int:
+    """Delete these dead letters for good, and what is kept of them elsewhere; return how many were dead."""
+    (removed,) = conn.execute(load("purge_events"), {"ids": ids}).fetchone() or (0,)
+    return int(removed)
+
+
+def dead_groups(conn: Connection, ids: list[int]) -> list[Row]:
+    """Return these dead letters by event type and how their error begins, the largest group first."""
+    return conn.cursor(row_factory=dict_row).execute(load("group_dead"), {"ids": ids}).fetchall()
 
 
 def process_once(
@@ -132,9 +183,3 @@ def process_once(
 
 def _read(text: str | bytes) -> Any:
     return read_payload(text if isinstance(text, str) else text.decode())
-
-
-def _in_chunks(conn: Connection, statement: str, ids: list[int]) -> int:
-    ids = sorted(ids)
-    chunks = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
-    return sum(conn.execute(load(statement), {"ids": chunk}).rowcount for chunk in chunks)

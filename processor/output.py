@@ -35,6 +35,14 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
+def line(row: Mapping[str, Any], widths: Mapping[str, int]) -> str:
+    """Return a row of a list that is printed as it grows: columns of these widths at least, or tabs when piped."""
+    cells = {column: text(row.get(column)) for column in widths}
+    if not sys.stdout.isatty():
+        return "\t".join(cells.values())
+    return "  ".join(cell.ljust(widths[column]) for column, cell in cells.items()).rstrip()
+
+
 def fields(row: Mapping[str, Any], names: Iterable[str]) -> None:
     """Print one thing, a field a line; empty ones are left out."""
     shown = {name: text(row.get(name)) for name in names if row.get(name) not in (None, "")}
@@ -71,7 +79,10 @@ def age(seconds: float | None) -> str:
 
 def _plain(value: Any, name: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(item, key) for key, item in value.items()}
+        # What a provider sent is JSON already, and is told as it came.
+        return {key: item if key == "payload" else _plain(item, key) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):

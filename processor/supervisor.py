@@ -108,8 +108,8 @@ class Supervisor:
 
     Once *leaving* is set as well it kills them, and says that no event was to blame.
 
-    makes: each makes the Processor of a new process; connect: as a Processor's. Fork is safe: this process has no
-    thread and no connection but for the moment in which it records what a worker can't.
+    makes: each makes the Processor of a new process; connect: as a Processor's; chore: is called every TICK. Fork is
+    safe: this process has no thread and no connection but for the moment in which it records what a worker can't.
     """
 
     makes: list[Callable[[], Processor]]
@@ -117,6 +117,7 @@ class Supervisor:
     interval: float
     stopping: threading.Event
     leaving: threading.Event = field(default_factory=threading.Event)
+    chore: Callable[[], None] = lambda: None
     children: list[Child] = field(default_factory=list)
     due: list[tuple[float, Callable[[], Processor]]] = field(default_factory=list)
 
@@ -129,6 +130,7 @@ class Supervisor:
             starting = [make for at, make in self.due if at <= now]
             self.due = [(at, make) for at, make in self.due if at > now]
             self.children += map(self._start, starting)
+            self.chore()
             self.stopping.wait(TICK)
             code = max(code, self._collect())
             self._end_late()

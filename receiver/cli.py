@@ -1,6 +1,7 @@
 """The receiver's commands: run it, list its sources, send it a signed sample.
 
-Exit codes: 0 done, 1 a delivery was refused, 2 wrong usage, 69 no receiver answers, 78 bad configuration.
+Exit codes: 0 done, 1 a delivery was refused, 2 wrong usage, 4 the doctor found a fault, 69 no receiver answers,
+78 bad configuration.
 """
 
 import http.client
@@ -38,6 +39,7 @@ def cli() -> None:
     \b
     receiver run --port 8000              take deliveries; prints each source's URL
     receiver sources                      which sources are on, and their URLs
+    receiver doctor                       what is wrong, and how it is mended
     receiver send agent call.completed    a signed sample to a running receiver
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
@@ -113,6 +115,20 @@ def sources(*, as_json: bool) -> None:
         else:
             for url in found:
                 click.echo(f"{source.name}\t{source.provider}\t{url}")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines instead of text.")
+def doctor(*, as_json: bool) -> None:
+    """Look for what keeps the receiver from working: sources, secrets, database; each fault with its fix.
+
+    A line a finding: ok, warn or FAIL. Exit 4 where there is a FAIL. `processor doctor` looks at the handlers.
+    """
+    # Imported here: the other commands need no database.
+    from receiver.doctor import examine  # noqa: PLC0415
+    from sql.checkup import report  # noqa: PLC0415
+
+    sys.exit(report(examine(os.environ), click.echo, as_json=as_json))
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 --
 -- in   ids bigint[]; source, type, subject text; state text: waiting | retrying | dead | processed
 --      error text: part of last_error; since, until timestamptz: received_at from, before;
+--      after bigint: only greater ids; dead_for interval: dead since longer ago;
 --      newest boolean: newest first; most integer. NULL: not filtered, not limited
 -- out  id
 --
@@ -16,6 +17,8 @@ SELECT id
    AND (%(error)s::text IS NULL OR strpos(lower(last_error), lower(%(error)s)) > 0)
    AND (%(since)s::timestamptz IS NULL OR received_at >= %(since)s)
    AND (%(until)s::timestamptz IS NULL OR received_at < %(until)s)
+   AND (%(after)s::bigint IS NULL OR id > %(after)s)
+   AND (%(dead_for)s::interval IS NULL OR dead_at < now() - %(dead_for)s::interval)
    AND (%(state)s::text IS DISTINCT FROM 'processed' OR processed_at IS NOT NULL)
    AND (%(state)s::text IS DISTINCT FROM 'dead' OR dead_at IS NOT NULL)
    AND (%(state)s::text IS NULL OR %(state)s NOT IN ('waiting', 'retrying')

@@ -9,26 +9,19 @@ import sys
 import psycopg
 import pytest
 
+from tests.commands import runner
 from tests.inbox import add, look
 
 
 @pytest.fixture
 def run(dsn):
-    """Run ``processor`` with arguments; return the completed process, its streams as text."""
-
-    def processor(*arguments, **environ):
-        return subprocess.run(
-            [sys.executable, "-m", "processor", *arguments],
-            env={**os.environ, "DATABASE_URL": dsn, **environ},
-            capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    return processor
+    return runner(dsn)
 
 
 def test_help_teaches_every_command(run):
     for command in ("run", "status", "events list", "events show", "replay", "skip", "dead list", "handlers", "demo",
-                    "db migrate", "db status", "db sql"):  # fmt: skip
+                    "db migrate", "db status", "db sql", "db prune", "events tail", "dead groups", "dead replay",
+                    "dead purge", "pause", "resume", "actions", "doctor", "completion"):  # fmt: skip
         done = run(*command.split(), "--help")
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) > 4, command

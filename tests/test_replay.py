@@ -3,8 +3,7 @@
 import psycopg
 import pytest
 
-from processor import on, operations, registry
-from processor.operations import Filter
+from processor import on, registry
 from tests.inbox import add, look, process
 
 
@@ -96,15 +95,3 @@ def test_an_event_in_hand_is_replayed_after_its_commit(db, dsn, seen):
 
     process(db)
     assert seen == [(event, 1, 1)]
-
-
-def test_the_command_does_what_the_update_does_in_chunks(db, monkeypatch):
-    monkeypatch.setattr(operations, "CHUNK", 2)
-    for _ in range(5):
-        add(db)
-    process(db)
-
-    assert operations.replay(db, operations.find(db, Filter(type="call.ringing"))) == 5
-    assert operations.counts(db).due == 5
-    assert operations.skip(db, operations.find(db, Filter())) == 5
-    assert operations.counts(db).unprocessed == 0

@@ -20,6 +20,9 @@ NAMES = {
     "shut_types": None, "shut_providers": None, "shut_sources": None, "after_at": "-infinity", "after_id": 0,
     "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
     "yields": None,
+    "after": 0, "dead_for": None,
+    "within": None, "before": "2026-01-01", "bodies_before": None, "bodies": False,
+    "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
@@ -81,6 +84,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0003 order_and_crashes",
             "0004 attempts_and_pauses",
             "0005 claim",
+            "0006 actions_and_retention",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
@@ -235,7 +239,9 @@ def test_the_receivers_role_can_do_nothing_else(as_role, statement):
 
 
 def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as_role):
-    for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "show_event"):
+    for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "show_event",
+                 "list_attempts", "list_actions", "begin_action", "advance_action", "set_pause", "end_pause",
+                 "list_pauses", "list_breakers", "guard_rehearsal", "diagnose", "old_snapshots"):  # fmt: skip
         statement = statements.load(name)
         names = {key: NAMES.get(key, "text") for key in re.findall(r"%\((\w+)\)", statement.decode())}
         as_role("webhook_processor", statement, names)

@@ -1,0 +1,15 @@
+-- Delete processed events, the record of their repeated deliveries, and of their attempts.
+--
+-- in   ids bigint[]; before timestamptz
+-- out  removed integer: those processed before that time; one that is locked is left to the next prune
+WITH chosen AS MATERIALIZED (
+    SELECT id FROM webhook_events
+     WHERE id = ANY (%(ids)s::bigint[]) AND processed_at < %(before)s AND dead_at IS NULL
+     ORDER BY id FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM webhook_events WHERE id IN (SELECT id FROM chosen) RETURNING source, event_id
+), repeats AS (
+    DELETE FROM webhook_duplicates AS again USING gone
+     WHERE again.source = gone.source AND again.event_id = gone.event_id
+)
+SELECT count(*) FROM gone;
