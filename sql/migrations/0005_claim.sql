@@ -39,7 +39,11 @@ CREATE FUNCTION webhook_claim(
     batch integer, only_sources text[], only_types text[],
     shut_types text[], shut_providers text[], shut_sources text[], prefix integer,
     INOUT after_at timestamptz, INOUT after_id bigint, OUT run_id bigint, OUT ids bigint[], OUT more boolean)
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql
+-- Planned once a session, and always along the indexes: what there is to read is small, whatever the tables' sizes.
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
 DECLARE
     in_hand        bigint[];
     paused_sources text[];
