@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from psycopg.rows import tuple_row
 from processor.backoff import backoff
 from processor.event import Discard, Event, RetryLater
 from processor.failure import describe
+from processor.outcome import Outcome
 from processor.registry import MAX_ATTEMPTS, Handler
 from processor.session import worker_name
 from sql import load
@@ -31,26 +31,6 @@ UNDO = b"ROLLBACK TO SAVEPOINT event; " + KEEP
 
 
 Call = tuple[Handler, Callable[[Connection], Any]]  # what is called with the connection, and whose it is
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one attempt: handled, no_handler, retry (after wait) or dead.
-
-    error: ``Class: message``. seconds: what the handlers took. handlers: those that ran, the last of which failed.
-    yields: seconds from its first failure after which it holds back nobody; None: it does until it succeeds or dies.
-    faulty: a handler failed, and did not just answer so.
-    """
-
-    event: Event
-    result: str
-    error: str | None = None
-    wait: timedelta | None = None
-    counted: bool = True
-    seconds: float | None = None
-    handlers: tuple[Handler, ...] = ()
-    yields: float | None = None
-    faulty: bool = False
 
 
 class Refused(Exception):

@@ -20,8 +20,9 @@ import psycopg
 from click.shell_completion import get_completion_class
 
 from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, output
+from processor.claim import Scope
 from processor.command import BAD_CONFIGURATION, INTERRUPTED, NO_DATABASE, json_option, until_signal
-from processor.loop import BATCH_SIZE, TIMEOUT, Scope
+from processor.loop import BATCH_SIZE, TIMEOUT
 from processor.options import Duration, handlers_option
 from processor.outside import CONCURRENCY
 from processor.pruner import Pruner

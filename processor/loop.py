@@ -10,20 +10,21 @@ import logging
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 from psycopg import ClientCursor, Connection
-from psycopg.rows import kwargs_row
 
-from processor.attempt import CONFLICTS_MAX, Outcome, Refused, attempt, failed, record
+from processor.attempt import CONFLICTS_MAX, Refused, attempt, failed, record
+from processor.claim import Claimed, Scope, claim
 from processor.cursor import FULL_SCAN, Cursor
-from processor.event import Event, read_payload
+from processor.event import Event
 from processor.failure import describe
-from processor.registry import HANDLERS, Kind, handlers_of, longest
+from processor.outcome import Journal, Outcome, Totals
+from processor.page import Page
+from processor.registry import HANDLERS, handlers_of, longest
 from processor.session import Session, settings
 from processor.wakeup import Wakeup
 from sql import load
@@ -35,68 +36,21 @@ BATCH_SECONDS = 1.0  # of handler time, after which a batch commits and leaves t
 TIMEOUT = 60.0  # seconds that a handler may take, unless it or the command says otherwise
 GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt whose supervisor is gone as well
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
+BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died
-UNKNOWN_SECONDS = 3600.0  # an unknown type is logged once in so long
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Which events a processor takes; None: all. shut: the kinds that it doesn't."""
-
-    sources: list[str] | None = None
-    types: list[str] | None = None
-    shut: tuple[Kind, ...] = ()
-
-
-@dataclass
-class Totals:
-    """Events by what became of them, over some batches."""
-
-    claimed: int = 0
-    handled: int = 0
-    no_handler: int = 0
-    retry: int = 0
-    dead: int = 0
-
-    def add(self, outcomes: list[Outcome]) -> None:
-        """Count these attempts."""
-        results = Counter(outcome.result for outcome in outcomes)
-        self.claimed += len(outcomes)
-        self.handled += results["handled"]
-        self.no_handler += results["no_handler"]
-        self.retry += results["retry"]
-        self.dead += results["dead"]
-
-    def __iadd__(self, other: "Totals") -> Self:
-        """Add up what two workers did."""
-        for name, count in asdict(other).items():
-            setattr(self, name, getattr(self, name) + count)
-        return self
 
 
 @dataclass
 class Batch:
-    """What became of a batch's events; idle: none was due, as far as was looked; all_seen: and that was to the end."""
+    """What became of a batch's events.
+
+    idle: none was due, as far as was looked; all_seen: and that was to the end; blocked: but some must wait their turn.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     idle: bool = False
     all_seen: bool = False
-
-
-class Page(Protocol):
-    """Where a worker says what it is at; see processor.supervisor."""
-
-    def run(self, run_id: int) -> None:
-        """Say which batch is in hand; no handler of it is running."""
-
-    def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
-        """Say that an event's handlers start now, and how long they may take.
-
-        backend: the server's process; handler: the first one's place in HANDLERS.
-        """
-
-    def hold(self, lease: int) -> None:
-        """Say under which number this worker leases events."""
+    blocked: bool = False
 
 
 @dataclass
@@ -104,7 +58,7 @@ class Processor:
     """A worker: one batch at a time, until told to stop.
 
     connect() returns a new connection in autocommit mode; it is called again after a connection is lost.
-    unknown: when each unknown type was last logged. lost: whether the database did not answer the last time.
+    lost: whether the database did not answer the last time.
     run_id, backend: the batch in hand, or the last one, and the server's process for it.
     conflicts: batches in a row that lost to another's transaction.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
@@ -115,7 +69,7 @@ class Processor:
     batch_size: int = BATCH_SIZE
     scope: Scope = field(default_factory=Scope)
     stopping: threading.Event = field(default_factory=threading.Event)
-    unknown: dict[tuple[str, str], float] = field(default_factory=dict)
+    journal: Journal = field(default_factory=Journal)
     session: Session | None = None
     cursor: Cursor = field(default_factory=Cursor)
     lost: bool = False
@@ -125,7 +79,6 @@ class Processor:
     settled_at: float = float("-inf")
     timeout: float = TIMEOUT
     page: Page | None = None
-    prefix: int = 20  # events of a subject in a batch, at most
     listen: bool = True
 
     def __post_init__(self) -> None:
@@ -157,7 +110,8 @@ class Processor:
                 elif batch.idle:
                     # Earlier, never later than asked: workers that started together part.
                     nap = interval * random.uniform(0.8, 1.0)  # noqa: S311 - not for secrecy
-                    self._wait(nap if batch.all_seen else min(nap, FULL_SCAN))
+                    nap = nap if batch.all_seen else min(nap, FULL_SCAN)
+                    self._wait(min(nap, BLOCKED_SECONDS) if batch.blocked else nap)
         finally:
             self._close()
         return totals
@@ -241,12 +195,17 @@ class Processor:
                 raise
             raise Refused([outcome.event for outcome in batch.outcomes], error) from error
         for outcome in batch.outcomes:
-            self._log(outcome)
+            self.journal.write(outcome)
         return batch
 
     def _attempt_all(self, session: Session, most: int, batch: Batch) -> None:
         """Claim, say so, attempt, record; *batch* gets what became of each as it is known."""
-        events = self._take(session, self._claim(session, most, batch))
+        session.conn.execute(self._settings)
+        claimed = self._claim(session, most)
+        self.run_id, self.backend = claimed.run_id, claimed.backend
+        batch.idle = not claimed.events and not claimed.more
+        batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
+        events = self._take(session, claimed.events)
         if events:
             if self.page:
                 self.page.run(self.run_id)
@@ -297,34 +256,8 @@ class Processor:
         finally:
             self.page.run(self.run_id)
 
-    def _claim(
-        self, session: Session, most: int, batch: Batch, scope: Scope | None = None, cursor: Cursor | None = None
-    ) -> list[Event]:
-        """Claim at most so many events of this scope, from this cursor on; None: this worker's own."""
-        scope, cursor = scope or self.scope, cursor or self.cursor
-        session.conn.execute(self._settings)
-        cursor.begin()
-        types, providers, sources = zip(*scope.shut, strict=True) if scope.shut else (None, None, None)
-        names = {
-            "batch": most,
-            "sources": scope.sources,
-            "types": scope.types,
-            "shut_types": types and list(types),
-            "shut_providers": providers and list(providers),
-            "shut_sources": sources and list(sources),
-            "prefix": self.prefix,
-            "after_at": cursor.after_at,
-            "after_id": cursor.after_id,
-        }
-        row = session.conn.execute(load("claim"), names).fetchone()
-        assert row is not None  # noqa: S101 - a function's one row
-        self.run_id, self.backend, ids, after_at, after_id, more = row
-        batch.all_seen = cursor.end(after_at, after_id, more=more)
-        batch.idle = not ids and not more
-        if not ids:
-            return []
-        reader = session.conn.cursor(row_factory=kwargs_row(_event))
-        return reader.execute(load("read_claimed"), {"ids": ids}).fetchall()
+    def _claim(self, session: Session, most: int) -> Claimed:
+        return claim(session.conn, most, self.scope, self.cursor)
 
     def _blame(self, refused: Refused) -> None:
         """Count the attempt of the one event that can be to blame; of several, have each run alone next."""
@@ -355,34 +288,3 @@ class Processor:
         except psycopg.Error as error:
             log.warning("attempt not counted cause=%s", describe(error))
             self.stopping.wait(1.0)
-
-    def _log(self, outcome: Outcome) -> None:
-        event = outcome.event
-        if outcome.result == "no_handler":
-            self._log_unknown(event)
-        elif outcome.result == "handled":
-            log.info(
-                "event handled id=%d type=%s attempt=%d ms=%.0f",
-                event.id, event.event_type, event.attempt, (outcome.seconds or 0) * 1000,
-            )  # fmt: skip
-        else:
-            due = f" due_in={outcome.wait.total_seconds():.0f}s" if outcome.wait else ""
-            log.warning(
-                "event %s id=%d type=%s attempt=%d%s cause=%s",
-                "failed" if outcome.wait else "dead", event.id, event.event_type, event.attempt, due,
-                (outcome.error or "").partition(":")[0],
-            )  # fmt: skip
-
-    def _log_unknown(self, event: Event) -> None:
-        kind, now = (event.event_type, event.provider_type), time.monotonic()
-        if now - self.unknown.get(kind, -UNKNOWN_SECONDS) >= UNKNOWN_SECONDS:
-            self.unknown = {known: at for known, at in self.unknown.items() if now - at < UNKNOWN_SECONDS}
-            self.unknown[kind] = now
-            log.warning(
-                "event has no handler id=%d type=%s provider_type=%s; add one with @on and replay",
-                event.id, *kind,
-            )  # fmt: skip
-
-
-def _event(*, headers: str, payload: str | None, **columns: Any) -> Event:
-    return Event(headers=read_payload(headers), payload=read_payload(payload), **columns)

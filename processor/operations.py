@@ -12,8 +12,10 @@ from psycopg.rows import class_row, dict_row, scalar_row
 from psycopg.types.json import set_json_loads
 
 from processor import actions
+from processor.claim import Scope
 from processor.event import read_payload
-from processor.loop import BATCH_SIZE, Scope, Totals
+from processor.loop import BATCH_SIZE
+from processor.outcome import Totals
 from processor.session import Session
 from processor.workers import Crew
 from sql import load

@@ -14,11 +14,13 @@ from functools import partial
 import psycopg
 from psycopg import Connection
 
-from processor.attempt import Call, Outcome, Refused, call_all, failed, record
+from processor.attempt import Call, Refused, call_all, failed, record
 from processor.breakers import PROBE_SECONDS, Breakers
+from processor.claim import Claimed, claim
 from processor.cursor import Cursor
 from processor.event import Event
-from processor.loop import Batch, Processor, Scope
+from processor.loop import Batch, Processor
+from processor.outcome import Outcome
 from processor.pool import Pool, Run
 from processor.registry import handlers_of
 from processor.session import Session
@@ -52,7 +54,6 @@ class Outside(Processor):
     hanging: int = 0
     extended_at: float = 0.0
     claimed_last: bool = False
-    prefix: int = 1  # the next of a subject waits as behind any event that waits
 
     def batch(self, session: Session, most: int) -> Batch:
         """Finish what has ended, lease what is due, as far as there is room; see Processor.batch."""
@@ -75,7 +76,8 @@ class Outside(Processor):
                 self.running[run.event.id] = run
                 pool.submit(run)
             batch.outcomes += claimed.outcomes
-            batch.idle, batch.all_seen = claimed.idle and not self.running, claimed.all_seen
+            batch.idle = claimed.idle and not self.running
+            batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
         return batch
 
     def _over(self, *, spent: bool) -> bool:
@@ -102,19 +104,16 @@ class Outside(Processor):
                 self.page.hold(self.lease)
         return self.pool
 
-    def _claim(
-        self, session: Session, most: int, batch: Batch, scope: Scope | None = None, cursor: Cursor | None = None
-    ) -> list[Event]:
+    def _claim(self, session: Session, most: int) -> Claimed:
         self.breakers.read(session.conn)
         probed = self.breakers.take_probe(session.conn)
-        scope = replace(scope or self.scope, shut=self.scope.shut + self.breakers.shut(probed))
+        scope = replace(self.scope, shut=self.scope.shut + self.breakers.shut(probed))
         if probed is None:
-            return super()._claim(session, most, batch, scope, cursor)
+            # One of a subject: its next waits as behind any event that waits.
+            return claim(session.conn, most, scope, self.cursor, prefix=1)
         sources = self.scope.sources if probed.source is None else [probed.source]
         scope = replace(scope, types=list(probed.event_types), sources=sources)
-        events = super()._claim(session, 1, batch, scope, Cursor())
-        batch.idle = False  # but for this one's
-        return events
+        return replace(claim(session.conn, 1, scope, Cursor(), prefix=1), more=True)  # but for this one's
 
     def _take(self, session: Session, events: list[Event]) -> list[Event]:
         """Lease the events that have an outside handler; return the others, to be attempted in this transaction."""
@@ -160,7 +159,7 @@ class Outside(Processor):
                 log.warning("lease lost id=%d; what became of it is not kept, it is run again", run.event.id)
         self.ended = [run for run in self.ended if run.event.id in self.running]
         for outcome in outcomes:
-            self._log(outcome)
+            self.journal.write(outcome)
         return outcomes
 
     def _write(self, conn: Connection, run: Run) -> Outcome:
@@ -226,4 +225,4 @@ class Outside(Processor):
             self._elsewhere(lambda conn: record(conn, [outcome], self.lease))
             del self.running[first.id]
             self.ended.remove(run)
-            self._log(outcome)
+            self.journal.write(outcome)

@@ -8,9 +8,10 @@ import psycopg
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import class_row, kwargs_row
 
-from processor.attempt import Outcome, Refused, attempt
+from processor.attempt import Refused, attempt
 from processor.event import Event, read_payload
 from processor.failure import describe
+from processor.outcome import Outcome
 from processor.registry import Handler, handlers_of
 from sql import load
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from psycopg import Connection
 
-from processor.loop import BATCH_SIZE, TIMEOUT, Processor, Scope, Totals
+from processor.claim import Scope
+from processor.loop import BATCH_SIZE, TIMEOUT, Processor
+from processor.outcome import Totals
 from processor.outside import CONCURRENCY, Outside
 from processor.registry import outside_types
 

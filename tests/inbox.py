@@ -6,7 +6,7 @@ from typing import Any
 from psycopg import Connection, sql
 
 from processor import operations
-from processor.loop import Totals
+from processor.outcome import Totals
 
 
 def add(conn: Connection, event_type: str = "call.ringing", *, payload: Any = None, **columns: Any) -> int:

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from processor import RetryLater, on, registry
-from processor.loop import Scope
+from processor.claim import Scope
 from tests.inbox import add, look, make_due, process
 from tests.processes import processor, wait_for
 

@@ -29,7 +29,8 @@ CREATE CONSTRAINT TRIGGER webhook_guard AFTER INSERT ON webhook_guards
 --
 -- ids: in the order they are to be run. after_at, after_id: how far the claim has looked; the next may begin there,
 -- past what is done and can't be vacuumed yet, but must begin at '-infinity' now and then, since what was committed
--- late lies behind. more: nothing was found so far, and it wasn't looked to the end.
+-- late lies behind. more: nothing was found so far, and it wasn't looked to the end. blocked: nothing was found but
+-- events whose turn it isn't.
 --
 -- Three things make the order hold over any number of workers: the lock on a subject is taken before its events
 -- are looked at, they are looked at by a later statement, which sees what the lock's last holder committed, and a
@@ -38,7 +39,7 @@ CREATE CONSTRAINT TRIGGER webhook_guard AFTER INSERT ON webhook_guards
 CREATE FUNCTION webhook_claim(
     batch integer, only_sources text[], only_types text[],
     shut_types text[], shut_providers text[], shut_sources text[], prefix integer,
-    INOUT after_at timestamptz, INOUT after_id bigint, OUT run_id bigint, OUT ids bigint[], OUT more boolean)
+    INOUT after_at timestamptz, INOUT after_id bigint, OUT run_id bigint, OUT ids bigint[], OUT more boolean, OUT blocked boolean)
 LANGUAGE plpgsql
 -- Planned once a session, and always along the indexes: what there is to read is small, whatever the tables' sizes.
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
@@ -190,6 +191,7 @@ BEGIN
         EXIT WHEN ended OR ids <> '{}' OR parked_so_far > 0 OR locks >= 500 OR cardinality(seen_ids) >= 10000;
     END LOOP;
 
+    blocked := ids = '{}' AND cardinality(seen_ids) > 0;
     more := ids = '{}' AND NOT ended AND (parked_so_far > 0 OR locks > 0);
     IF NOT more THEN
         -- The next may begin at the first that was seen and not taken; what is as young as this can still be

@@ -1,0 +1,70 @@
+"""The claim: which due events a worker gets, locked by its transaction."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import dict_row, kwargs_row
+
+from processor.cursor import Cursor
+from processor.event import Event, read_payload
+from processor.registry import Kind
+from sql import load
+
+PREFIX = 20  # events of a subject at most
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which events a processor takes; None: all. shut: the kinds that it doesn't."""
+
+    sources: list[str] | None = None
+    types: list[str] | None = None
+    shut: tuple[Kind, ...] = ()
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What a claim came to.
+
+    run_id, backend: the run's number and the server's process. all_seen: there was no more, as far as the oldest event.
+    more: nothing was found, and it was not looked to the end. blocked: some are due, but are somebody else's turn.
+    """
+
+    run_id: int
+    backend: int
+    events: list[Event]
+    all_seen: bool
+    more: bool
+    blocked: bool
+
+
+def claim(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int = PREFIX) -> Claimed:
+    """Claim at most so many due events of this scope for the transaction in hand, of a subject at most *prefix*.
+
+    Looks from the cursor on, and moves it. Raises psycopg.Error.
+    """
+    cursor.begin()
+    types, providers, sources = zip(*scope.shut, strict=True) if scope.shut else (None, None, None)
+    names = {
+        "batch": most,
+        "sources": scope.sources,
+        "types": scope.types,
+        "shut_types": types and list(types),
+        "shut_providers": providers and list(providers),
+        "shut_sources": sources and list(sources),
+        "prefix": prefix,
+        "after_at": cursor.after_at,
+        "after_id": cursor.after_id,
+    }
+    row = conn.cursor(row_factory=dict_row).execute(load("claim"), names).fetchone()
+    assert row is not None  # noqa: S101 - a function's one row
+    all_seen = cursor.end(row.pop("after_at"), row.pop("after_id"), more=row["more"])
+    events: list[Event] = []
+    if ids := row.pop("ids"):
+        events = conn.cursor(row_factory=kwargs_row(_event)).execute(load("read_claimed"), {"ids": ids}).fetchall()
+    return Claimed(events=events, all_seen=all_seen, **row)
+
+
+def _event(*, headers: str, payload: str | None, **columns: Any) -> Event:
+    return Event(headers=read_payload(headers), payload=read_payload(payload), **columns)

@@ -1,0 +1,59 @@
+"""What a worker is at, in memory that it shares with its supervisor: no call to the system an event."""
+
+import mmap
+import struct
+import time
+from dataclasses import dataclass
+
+from processor.event import Event
+
+# event (0: none), run, server process, attempt, handler's place, seconds allowed, deadline (monotonic)
+AT_WORK = struct.Struct("qqqqqdd")
+LEASE = struct.Struct("q")  # behind it
+
+
+class Page:
+    """What a worker is at, written by it and read by its supervisor."""
+
+    def __init__(self) -> None:
+        self.memory = mmap.mmap(-1, AT_WORK.size + LEASE.size)
+
+    def run(self, run_id: int) -> None:
+        """Say which batch is in hand; no handler of it is running."""
+        AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0.0, 0.0)
+
+    def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
+        """Say that an event's handlers start now, and how long they may take; see processor.loop.Page."""
+        until = time.monotonic() + seconds
+        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, event.attempt, handler, seconds, until)
+
+    def hold(self, lease: int) -> None:
+        """Say under which number this worker leases events."""
+        LEASE.pack_into(self.memory, AT_WORK.size, lease)
+
+    def held(self) -> int:
+        """Return that number; 0: it leases none."""
+        (lease,) = LEASE.unpack_from(self.memory, AT_WORK.size)
+        return int(lease)
+
+    def read(self) -> "AtWork":
+        """Return what was said last."""
+        return AtWork(*AT_WORK.unpack_from(self.memory))
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """An attempt under way; event is 0 between two."""
+
+    event: int
+    run_id: int
+    backend: int
+    attempt: int
+    handler: int
+    seconds: float
+    deadline: float
+
+    @property
+    def late(self) -> bool:
+        """Tell whether it has had its time."""
+        return self.event != 0 and time.monotonic() > self.deadline
