@@ -1,5 +1,7 @@
 """How far a claim looks: past what is done, back now and then, and no further as the past grows."""
 
+import time
+
 import psycopg
 import pytest
 
@@ -21,9 +23,15 @@ def worker(db, monkeypatch):
 OLD = "2026-01-01"
 
 
+def not_due_for_a_full_look(cursor):
+    """However slow the machine."""
+    cursor.started_at = time.monotonic() + 30
+
+
 def test_a_claim_begins_where_the_last_one_ended(db, worker):
     add(db, next_attempt_at=OLD)
     worker.batch(Session(db, None), 50)
+    not_due_for_a_full_look(worker.cursor)
 
     behind = add(db, next_attempt_at="2025-12-31")
     ahead = add(db, next_attempt_at="2026-01-02")
@@ -36,12 +44,13 @@ def test_a_claim_begins_where_the_last_one_ended(db, worker):
 def test_what_was_committed_late_behind_the_cursor_is_found_by_the_next_full_look(db, worker):
     add(db, next_attempt_at=OLD)
     worker.batch(Session(db, None), 50)
+    not_due_for_a_full_look(worker.cursor)
     late = add(db, next_attempt_at="2025-12-31")
 
     batch = worker.batch(Session(db, None), 50)
     assert (batch.idle, batch.all_seen) == (True, False), "so the worker looks again soon, whatever its interval"
 
-    worker.cursor.started_at -= 2
+    worker.cursor.started_at -= 60
     worker.batch(Session(db, None), 50)
     assert look(db, late, "outcome") == ("handled",)
 
@@ -49,6 +58,7 @@ def test_what_was_committed_late_behind_the_cursor_is_found_by_the_next_full_loo
 def test_the_last_three_seconds_are_always_looked_at(db, worker):
     add(db)
     worker.batch(Session(db, None), 50)
+    not_due_for_a_full_look(worker.cursor)
 
     late = add(db, next_attempt_at=db.execute("SELECT now() - interval '1 second'").fetchone()[0])
     worker.batch(Session(db, None), 50)
@@ -59,11 +69,12 @@ def test_the_last_three_seconds_are_always_looked_at(db, worker):
 def test_a_full_look_that_takes_long_comes_less_often_but_every_five_seconds():
     cursor = Cursor(after_at=OLD, took=10.0)
 
-    cursor.started_at -= 4
+    cursor.started_at += 1  # so that this test may take a second
+    cursor.started_at -= 5
     cursor.begin()
     assert cursor.after_at == OLD
 
-    cursor.started_at -= 2
+    cursor.started_at -= 1
     cursor.begin()
     assert cursor.after_at == START
 

@@ -208,6 +208,7 @@ def test_a_session_that_hears_nothing_is_to_be_replaced(sessions, caplog, monkey
 def test_a_processor_that_hears_nothing_connects_anew_and_is_woken_again(db, dsn, monkeypatch):
     monkeypatch.setattr(wakeup, "SILENCE", 0.1)
     monkeypatch.setattr(wakeup, "PATIENCE", 1.0)
+    monkeypatch.setattr(wakeup, "RETRY", 0.1)  # a busy machine may not be heard in time, and is to listen again
     opened = []
 
     def connect():
