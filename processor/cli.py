@@ -19,7 +19,7 @@ import click
 import psycopg
 from click.shell_completion import get_completion_class
 
-from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, output
+from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, migrations, output
 from processor.claim import Scope
 from processor.command import BAD_CONFIGURATION, INTERRUPTED, NO_DATABASE, json_option, until_signal
 from processor.loop import BATCH_SIZE, TIMEOUT
@@ -253,7 +253,7 @@ def main() -> None:
         cli(prog_name="processor")
     except (database.NoDatabase, BadHandlers) as error:
         _fail(str(error), BAD_CONFIGURATION)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction):
+    except migrations.PENDING:
         _fail("the database has no tables of ours, or older ones; run `processor db migrate`", BAD_CONFIGURATION)
     except psycopg.OperationalError as error:
         # libpq's text names host, port and user, never the password.

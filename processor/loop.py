@@ -22,6 +22,7 @@ from processor.claim import Claimed, Scope, claim
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.failure import describe
+from processor.migrations import PENDING
 from processor.outcome import Journal, Outcome, Totals, log_crashes
 from processor.page import Page
 from processor.registry import HANDLERS, handlers_of, longest
@@ -133,7 +134,8 @@ class Processor:
             if once or isinstance(error, psycopg.errors.InsufficientPrivilege):
                 raise
             if not self.lost:
-                log.error("database unavailable cause=%s", describe(error))
+                todo = "; run `processor db migrate`" if isinstance(error, PENDING) else ""
+                log.error("database unavailable cause=%s%s", describe(error), todo)
             self.lost = True
             self.stopping.wait(1.0)
             return Batch()
