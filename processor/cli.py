@@ -170,7 +170,7 @@ def run(  # noqa: PLR0913 - one argument an option
 )
 @click.option("--exit", "leave", is_flag=True, help="End after the samples; exit 1 if one went wrong.")
 def demo(*, fresh: bool, data_dir: Path | None, leave: bool) -> None:
-    """See it work: a private PostgreSQL, receiver, processor and 30 signed deliveries of four providers.
+    """See it work: a private PostgreSQL, receiver, processor and 31 signed deliveries of four providers.
 
     Needs nothing but `pip install 'webhook-inbox[demo]'`: no Docker, no PostgreSQL, root or not. Stays up until
     Ctrl-C; a second run keeps the data. With DATABASE_URL set, that database is used instead.
