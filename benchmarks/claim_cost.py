@@ -1,6 +1,6 @@
 """What a claim of 50 events reads: behind a long history, a deep backlog, a blocked subject, an old snapshot.
 
-    python benchmarks/claim_cost.py [--pending 1000000] [--processed 5000000]
+    python -m benchmarks.claim_cost [--pending 1000000] [--processed 5000000]
 
 Prints a row a case: the 8 KiB pages that one claim touches (EXPLAIN ANALYZE's shared buffers, the median of nine
 claims, each followed by its batch's completion), that as a multiple of the first case, and its milliseconds.

@@ -1,6 +1,6 @@
 """How long it is from a delivery's POST to its handler's committed effect, one delivery at a time.
 
-    python benchmarks/latency.py [--rate 20] [--seconds 30] [--even] [--interval 5] [--workers 1] [--no-listen]
+    python -m benchmarks.latency [--rate 20] [--seconds 30] [--even] [--interval 5] [--workers 1] [--no-listen]
 
 Starts a receiver and a processor, on a database of its own in a private PostgreSQL (or on the server of DATABASE_URL,
 whose user may create databases). Deliveries come at random, as from many callers: --rate is the mean, and half of the

@@ -1,6 +1,6 @@
 """How many events a second one worker takes through an outside handler that waits 20 ms for another service.
 
-    python benchmarks/outside.py [--events 4000] [--concurrency 16] [--milliseconds 20]
+    python -m benchmarks.outside [--events 4000] [--concurrency 16] [--milliseconds 20]
 
 Prints the rate and its share of what the waiting alone allows: concurrency / handler time. Needs DATABASE_URL of an
 empty database, or the demo extra, whose PostgreSQL it then starts on a directory it removes.

@@ -60,10 +60,13 @@ def claim(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int
     row = conn.cursor(row_factory=dict_row).execute(load("claim"), names).fetchone()
     assert row is not None  # noqa: S101 - a function's one row
     all_seen = cursor.end(row.pop("after_at"), row.pop("after_id"), more=row["more"])
-    events: list[Event] = []
-    if ids := row.pop("ids"):
-        events = conn.cursor(row_factory=kwargs_row(_event)).execute(load("read_claimed"), {"ids": ids}).fetchall()
-    return Claimed(events=events, all_seen=all_seen, **row)
+    ids = row.pop("ids")
+    return Claimed(events=read(conn, ids) if ids else [], all_seen=all_seen, **row)
+
+
+def read(conn: Connection, ids: list[int]) -> list[Event]:
+    """Return these events as their coming attempt has them, in the order of their ids; without those that are gone."""
+    return conn.cursor(row_factory=kwargs_row(_event)).execute(load("read_claimed"), {"ids": ids}).fetchall()
 
 
 def _event(*, headers: str, payload: str | None, **columns: Any) -> Event:

@@ -19,7 +19,7 @@ import click
 import psycopg
 from click.shell_completion import get_completion_class
 
-from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, output
+from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, migrations, output
 from processor.claim import Scope
 from processor.command import BAD_CONFIGURATION, INTERRUPTED, NO_DATABASE, json_option, until_signal
 from processor.loop import BATCH_SIZE, TIMEOUT
@@ -170,7 +170,7 @@ def run(  # noqa: PLR0913 - one argument an option
 )
 @click.option("--exit", "leave", is_flag=True, help="End after the samples; exit 1 if one went wrong.")
 def demo(*, fresh: bool, data_dir: Path | None, leave: bool) -> None:
-    """See it work: a private PostgreSQL, receiver, processor and 30 signed deliveries of four providers.
+    """See it work: a private PostgreSQL, receiver, processor and 31 signed deliveries of four providers.
 
     Needs nothing but `pip install 'webhook-inbox[demo]'`: no Docker, no PostgreSQL, root or not. Stays up until
     Ctrl-C; a second run keeps the data. With DATABASE_URL set, that database is used instead.
@@ -253,7 +253,7 @@ def main() -> None:
         cli(prog_name="processor")
     except (database.NoDatabase, BadHandlers) as error:
         _fail(str(error), BAD_CONFIGURATION)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.UndefinedFunction):
+    except migrations.PENDING:
         _fail("the database has no tables of ours, or older ones; run `processor db migrate`", BAD_CONFIGURATION)
     except psycopg.OperationalError as error:
         # libpq's text names host, port and user, never the password.

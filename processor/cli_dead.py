@@ -39,7 +39,8 @@ def dead_groups(*, as_json: bool, **values: Any) -> None:
     processor dead groups --since 1d
     processor dead replay --type call.completed --error ConnectionError
 
-    The reason is how the error begins; what is quoted in it and its numbers are left out. example: its newest event.
+    The reason is how the error begins; what is quoted in it, its numbers and a worker's name are left out. example: its
+    newest event.
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
     with connection() as conn:
         ids = operations.find(conn, chosen((), {**values, "state": "dead"}))

@@ -14,6 +14,7 @@ COLUMNS = ["id", "source", "event_type", "subject", "state", "outcome", "attempt
 # Of a followed tail: its lines come one by one, so nothing can be aligned with what is yet to come.
 WIDTHS = {"received_at": 25, "id": 8, "source": 13, "event_type": 20, "subject": 30, "state": 9}
 TIMELINE = ["replays", "attempt", "at", "what", "took", "worker", "handler", "handler_version", "detail"]
+FIRST = ["id", "state"]
 APART = ("headers", "body", "payload", "body_sha256")
 
 
@@ -40,7 +41,7 @@ def events_list(ids: tuple[int, ...], limit: int, *, as_json: bool, **values: An
 def events_show(event: int, *, raw: bool, as_json: bool) -> None:
     """Show everything kept of one event: its state, its attempts and replays in order, headers and payload.
 
-    behind: the earlier event of its subject that goes first. paused: what it waits for, see `processor resume`.
+    behind: the earlier event of its subject that holds it back. paused: what it waits for, see `processor resume`.
     Of attempts, those that failed are kept, and the success after the last replay.
     """
     with connection() as conn:
@@ -53,7 +54,9 @@ def events_show(event: int, *, raw: bool, as_json: bool) -> None:
     elif as_json:
         click.echo(output.json_line({**row, "timeline": timeline}))
     else:
-        output.fields(row, [name for name in row if name not in APART])
+        # An event that is done or dead has no next attempt, whatever the column holds.
+        apart = (*FIRST, *APART) if row["state"] in ("waiting", "retrying") else (*FIRST, *APART, "next_attempt_at")
+        output.fields(row, [*FIRST, *(name for name in row if name not in apart)])
         if timeline:
             click.echo()
             output.rows([_readable(happened) for happened in timeline], TIMELINE, as_json=False)

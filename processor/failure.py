@@ -11,7 +11,7 @@ MOST = 1000  # characters
 
 
 def describe(error: BaseException) -> str:
-    """Return ``Class: message`` in one paragraph, without input values where the library marks them as such."""
+    """Return ``Class: message`` on one line, without input values where the library marks them as such."""
     if isinstance(error, ValidationError):
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         message = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
@@ -23,7 +23,7 @@ def describe(error: BaseException) -> str:
     else:
         message = _text(error)
     text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:MOST]
+    return " ".join(text.split()).replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:MOST]
 
 
 def _text(error: BaseException) -> str:

@@ -22,7 +22,8 @@ from processor.claim import Claimed, Scope, claim
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.failure import describe
-from processor.outcome import Journal, Outcome, Totals
+from processor.migrations import PENDING
+from processor.outcome import Journal, Outcome, Totals, log_crashes
 from processor.page import Page
 from processor.registry import HANDLERS, handlers_of, longest
 from processor.session import Session, settings
@@ -133,7 +134,8 @@ class Processor:
             if once or isinstance(error, psycopg.errors.InsufficientPrivilege):
                 raise
             if not self.lost:
-                log.error("database unavailable cause=%s", describe(error))
+                todo = "; run `processor db migrate`" if isinstance(error, PENDING) else ""
+                log.error("database unavailable cause=%s%s", describe(error), todo)
             self.lost = True
             self.stopping.wait(1.0)
             return Batch()
@@ -169,11 +171,7 @@ class Processor:
         """Find the runs of workers that died, and blame the event that ran alone, suspect those that ran together."""
         if session.control is None:
             return
-        for event, alone, dead in session.control.execute(load("reap_runs"), {"most": CRASHES_MAX}):
-            if alone:
-                log.error("event %s its worker id=%d", "is dead: it ended" if dead else "ended", event)
-            else:
-                log.warning("event suspect id=%d; its worker died", event)
+        log_crashes(session.control.execute(load("reap_runs"), {"most": CRASHES_MAX}))
 
     def batch(self, session: Session, most: int) -> Batch:
         """Attempt at most so many due events in one transaction, and log what became of each once it is committed.
@@ -241,8 +239,7 @@ class Processor:
         return [event for event in events if event.lease is None]
 
     def _settle_leases(self, conn: Connection, names: dict[str, Any]) -> None:
-        for event, alone, dead in conn.execute(load("settle_leases"), {**names, "most": CRASHES_MAX}):
-            log.error("lease lapsed id=%d blamed=%s dead=%s", event, alone, dead)
+        log_crashes(conn.execute(load("settle_leases"), {**names, "most": CRASHES_MAX}))
 
     def _attempt(self, session: Session, event: Event) -> Outcome:
         """Attempt one event, where a supervisor sees how long it takes."""
@@ -270,7 +267,8 @@ class Processor:
         else:
             event = refused.events[0]
             outcome = failed(event, tuple(handlers_of(event)[:1]), refused.__cause__ or refused, None)
-            self._elsewhere(lambda conn: record(conn, [outcome]))
+            if self._elsewhere(lambda conn: record(conn, [outcome])):
+                self.journal.write(outcome)
 
     def _lost_to_another(self, refused: Refused) -> bool:
         """Tell whether a batch was refused in favour of another transaction, and is to be run again at once."""
@@ -280,11 +278,13 @@ class Processor:
         log.warning("batch lost to another transaction events=%d first=%d", len(refused.events), refused.events[0].id)
         return True
 
-    def _elsewhere(self, change: Callable[[Connection], object]) -> None:
-        """Write on another connection what the batch's own could not; without a database it is not written."""
+    def _elsewhere(self, change: Callable[[Connection], object]) -> bool:
+        """Write on another connection what the batch's own could not; return whether the database took it."""
         try:
             with self.connect() as conn, conn.transaction():
                 change(conn)
         except psycopg.Error as error:
             log.warning("attempt not counted cause=%s", describe(error))
             self.stopping.wait(1.0)
+            return False
+        return True

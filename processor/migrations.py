@@ -7,7 +7,7 @@ from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
 
-from psycopg import Connection
+from psycopg import Connection, errors
 from psycopg.rows import class_row, scalar_row
 
 # One application-wide advisory lock: two machines that deploy at once migrate one after the other.
@@ -17,6 +17,8 @@ TABLE = (
     " digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
 )
 FILE = re.compile(r"(\d{4})_(\w+)\.sql")
+# What our statements raise on a database that has none of our tables, or older ones.
+PENDING = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Self
@@ -94,3 +95,12 @@ class Journal:
                 "event has no handler id=%d type=%s provider_type=%s; add one with @on and replay",
                 event.id, *kind,
             )  # fmt: skip
+
+
+def log_crashes(settled: Iterable[tuple[int, bool, bool]]) -> None:
+    """Log what a worker's death came to for each of its events: id, alone (then it is blamed), dead."""
+    for event, alone, dead in settled:
+        if alone:
+            log.error("event %s id=%d cause=Crash", "dead" if dead else "failed", event)
+        else:
+            log.warning("event suspect id=%d; its worker died or was silent, so it is run alone", event)

@@ -222,7 +222,7 @@ class Outside(Processor):
         else:
             run = self.running[first.id]
             outcome = failed(first, tuple(run.ran), refused.__cause__ or refused, run.seconds)
-            self._elsewhere(lambda conn: record(conn, [outcome], self.lease))
+            if self._elsewhere(lambda conn: record(conn, [outcome], self.lease)):
+                self.journal.write(outcome)
             del self.running[first.id]
             self.ended.remove(run)
-            self.journal.write(outcome)

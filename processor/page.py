@@ -23,7 +23,7 @@ class Page:
         AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0.0, 0.0)
 
     def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
-        """Say that an event's handlers start now, and how long they may take; see processor.loop.Page."""
+        """Say that an event's handlers start now, and how many seconds they may take together."""
         until = time.monotonic() + seconds
         AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, event.attempt, handler, seconds, until)
 

@@ -70,14 +70,16 @@ def on(  # noqa: PLR0913 - one argument an option
     processed_at: all of their writes on *conn* are committed, or none. A function answers by returning
     (done), by raising RetryLater or Discard, or by raising anything else: then the event is attempted
     again after a backoff, and is a dead letter after *max_attempts* attempts. One that takes more than *timeout*
-    seconds (None: `processor run --handler-timeout`) has its process killed, and that attempt counted.
+    seconds (None: `processor run --handler-timeout`) has its process killed, and that attempt counted; several
+    functions for one event share the sum of their times.
 
     A failing event holds back the later ones of its subject until it succeeds or is dead, or until *skip_after*
     seconds have passed since it first failed.
 
     *outside*: for one that calls other services. It runs in no transaction, concurrently with others, at least
     once: give the service ``event.key`` as its idempotency key. It may return a function of a connection, whose
-    writes are committed with processed_at. An event's other handlers run after its outside ones.
+    writes are committed with processed_at. An event's other handlers run after its outside ones. Past its timeout it
+    is given up: its thread ends with its process, which is replaced once the other events in hand are done.
 
     Raises TypeError for a function that isn't a plain ``def`` of so many arguments.
     """

@@ -6,10 +6,11 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection, IsolationLevel
-from psycopg.rows import class_row, kwargs_row
+from psycopg.rows import class_row
 
+from processor import claim
 from processor.attempt import Refused, attempt
-from processor.event import Event, read_payload
+from processor.event import Event
 from processor.failure import describe
 from processor.outcome import Outcome
 from processor.registry import Handler, handlers_of
@@ -130,10 +131,5 @@ def _since(before: dict[str, Touched], after: list[Touched]) -> Iterator[Touched
 
 def _read(conn: Connection, identifier: int) -> Event | None:
     """Return an event as its replay would have it; None where it is gone."""
-    cursor = conn.cursor(row_factory=kwargs_row(_event))
-    event = cursor.execute(load("read_claimed"), {"ids": [identifier]}).fetchone()
-    return event and replace(event, attempt=1, replays=event.replays + 1, suspect=False, lease=None)
-
-
-def _event(*, headers: str, payload: str | None, **columns: Any) -> Event:
-    return Event(headers=read_payload(headers), payload=read_payload(payload), **columns)
+    events = claim.read(conn, [identifier])
+    return replace(events[0], attempt=1, replays=events[0].replays + 1, suspect=False, lease=None) if events else None

@@ -22,6 +22,7 @@ from processor.backoff import backoff
 from processor.children import tie_to_us
 from processor.failure import describe
 from processor.loop import CRASHES_MAX, Processor
+from processor.outcome import log_crashes
 from processor.page import AtWork, Page
 from processor.registry import HANDLERS
 from processor.session import worker_name
@@ -147,15 +148,15 @@ class Supervisor:
     def _account(self, child: Child, how: str) -> None:
         """Have a worker's death counted, by us or by whoever finds it first, and say of what it was."""
         event, lease = child.page.read().event, child.page.held()
-        blamed = f"worker {child.name} died while it handled this event alone ({how})"
+        blamed = f"worker {child.name} died while it handled this event ({how})"
         leases = {"lease": lease, "ids": [], "most": CRASHES_MAX, "worker": child.name, "how": blamed}
         try:
             with self.connect() as conn:
-                conn.execute(load("reap_runs"), {"most": CRASHES_MAX})
+                log_crashes(conn.execute(load("reap_runs"), {"most": CRASHES_MAX}))
                 if event:
                     conn.execute(load("explain_crash"), {"id": event, "worker": child.name, "how": how})
                 if lease:
-                    conn.execute(load("settle_leases"), leases)
+                    log_crashes(conn.execute(load("settle_leases"), leases))
         except psycopg.Error as error:
             log.warning("worker's death not accounted for pid=%d cause=%s", child.pid, describe(error))
 
@@ -194,7 +195,11 @@ class Supervisor:
                 conn.execute("SELECT pg_terminate_backend(%s)", [at_work.backend])
                 with conn.transaction():
                     conn.execute("SET LOCAL lock_timeout = '2s'")
-                    conn.execute(load("mark_failed"), names)
+                    counted = conn.execute(load("mark_failed"), names).rowcount
+            if counted:
+                due = f" due_in={wait.total_seconds():.0f}s" if wait else ""
+                words = "failed" if wait else "dead"
+                log.warning("event %s id=%d attempt=%d%s cause=Timeout", words, at_work.event, at_work.attempt, due)
         except psycopg.Error as error:
             log.warning("attempt not counted id=%d cause=%s", at_work.event, describe(error))
             os.kill(child.pid, signal.SIGKILL)

@@ -33,6 +33,15 @@ def test_groups_are_by_type_and_how_the_error_begins_the_largest_first(run, db):
     assert run("dead", "groups", "--type", "call.lost").returncode == 3
 
 
+def test_crashes_of_all_workers_are_one_group(run, db):
+    for worker in ("host-a:17", "host-b:4"):
+        add_dead(db, f"Crash: worker {worker} died while it handled this event (signal SIGSEGV)")
+
+    (group,) = lines(run("dead", "groups", "--json"))
+
+    assert group["reason"] == "Crash: … died while it handled this event (signal SIGSEGV)"
+
+
 def test_dead_replay_revives_dead_letters_only(run, db):
     revived = add_dead(db)
     other = add_dead(db, "Discard: no")

@@ -320,6 +320,18 @@ def test_a_handler_that_ends_its_connection_fails_alone_and_the_worker_goes_on(d
     assert look(db, bad, "processed_at, attempts") == (None, 1)
 
 
+def test_a_failure_of_several_lines_is_kept_and_logged_as_one(db):
+    @on("call.ringing")
+    def handle(event, conn):
+        raise ConnectionError("crm is down:\n\ttry later")
+
+    event = add(db)
+
+    process(db)
+
+    assert look(db, event, "last_error") == ("ConnectionError: crm is down: try later",)
+
+
 class Unprintable(Exception):
     def __str__(self):
         raise RuntimeError

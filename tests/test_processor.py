@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from processor import Discard, RetryLater, on, registry
 from processor.loop import Processor
 from tests.inbox import add, look, make_due, process
+from tests.processes import wait_for
 
 COUNT = "SELECT count(*) FROM effects"
 
@@ -312,6 +313,20 @@ def test_a_database_that_refuses_to_write_is_waited_for(db, dsn, caplog):
     assert look(db, event, "outcome") == ("handled",)
     assert "database unavailable cause=ReadOnlySqlTransaction" in caplog.text
     assert "database recovered" in caplog.text
+
+
+def test_a_database_that_was_not_migrated_is_waited_for_and_told_what_it_needs(empty_dsn, caplog):
+    worker = Processor(lambda: psycopg.connect(empty_dsn, autocommit=True))
+    thread = threading.Thread(target=worker.run, args=(0.05,))
+
+    thread.start()
+    wait_for(lambda: caplog.messages)
+    worker.stopping.set()
+    thread.join()
+
+    (line,) = caplog.messages
+    assert line.startswith("database unavailable cause=UndefinedTable")
+    assert line.endswith("; run `processor db migrate`")
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Pacific/Kiritimati"])

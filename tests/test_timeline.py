@@ -1,5 +1,6 @@
 """What happened to an event, as `events show` tells it: attempts, replays, the success."""
 
+import pytest
 from psycopg import sql
 
 from processor import actions, operations, pauses
@@ -67,6 +68,29 @@ def test_a_waiting_event_tells_whom_it_waits_for(db):
 
     assert row is not None
     assert (row["behind"], row["paused"]) == (first, "source=twilio")
+
+
+def test_an_earlier_event_that_yields_holds_nobody_back(db):
+    add(db, subject="call/CA1", last_error="x", yields_at="2026-01-01")
+    second = add(db, subject="call/CA1")
+
+    assert (operations.show(db, second) or {})["behind"] is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "state", "waits"),
+    [
+        ({}, "waiting", True),
+        ({"last_error": "x"}, "retrying", True),
+        ({"last_error": "x", "dead_at": "2026-01-01"}, "dead", False),
+        ({"outcome": "handled", "processed_at": "2026-01-01"}, "processed", False),
+    ],
+)
+def test_show_tells_the_state_and_the_next_attempt_where_there_is_one(db, dsn, columns, state, waits):
+    shown = runner(dsn)("events", "show", add(db, **columns)).stdout.splitlines()
+
+    assert shown[1].split() == ["state", state]
+    assert any(line.startswith("next_attempt_at") for line in shown) is waits
 
 
 def test_show_prints_a_line_an_attempt_and_json_has_them_all(db, dsn):
