@@ -12,20 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import ClientCursor, Connection
 
-from processor.attempt import CONFLICTS_MAX, Refused, attempt, failed, record
+from processor.attempt import CONFLICTS_MAX, Call, Refused, attempt, call_all, failed, record
 from processor.claim import Claimed, Scope, claim
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.failure import describe
 from processor.migrations import PENDING
 from processor.outcome import Journal, Outcome, Totals, log_crashes
-from processor.page import Page
-from processor.registry import HANDLERS, handlers_of, longest
+from processor.page import Page, Run
+from processor.registry import HANDLERS, Handler, handlers_of, longest
 from processor.session import Session, settings
 from processor.wakeup import Wakeup
 from sql import load
@@ -242,16 +243,27 @@ class Processor:
         log_crashes(conn.execute(load("settle_leases"), {**names, "most": CRASHES_MAX}))
 
     def _attempt(self, session: Session, event: Event) -> Outcome:
-        """Attempt one event, where a supervisor sees how long it takes."""
         handlers = handlers_of(event)
-        if self.page is None or not handlers:
+        if not handlers:
             return attempt(session.conn, event, handlers, self._settings)
-        seconds = sum(handler.timeout or self.timeout for handler in handlers)
-        self.page.begin(event, self.run_id, self.backend, HANDLERS.index(handlers[0]), seconds)
+        calls: list[Call] = [(handler, partial(handler.function, event)) for handler in handlers]
+        return self._watch(session.conn, event, calls, (self.run_id, self.backend, 0))
+
+    def _watch(self, conn: Connection, event: Event, calls: list[Call], run: Run) -> Outcome:
+        """As call_all, where a supervisor sees which handler takes how long."""
+        page = self.page
+        if page is None:
+            return call_all(conn, event, calls, self._settings)
+
+        def call(handler: Handler, function: Callable[[Connection], Any], conn: Connection) -> Any:
+            page.begin(event, run, HANDLERS.index(handler), handler.timeout or self.timeout)
+            return function(conn)
+
         try:
-            return attempt(session.conn, event, handlers, self._settings)
+            watched: list[Call] = [(handler, partial(call, handler, function)) for handler, function in calls]
+            return call_all(conn, event, watched, self._settings)
         finally:
-            self.page.run(self.run_id)
+            page.run(self.run_id)
 
     def _claim(self, session: Session, most: int) -> Claimed:
         return claim(session.conn, most, self.scope, self.cursor)

@@ -14,7 +14,7 @@ from functools import partial
 import psycopg
 from psycopg import Connection
 
-from processor.attempt import Call, Refused, call_all, failed, record
+from processor.attempt import Call, Refused, failed, record
 from processor.breakers import PROBE_SECONDS, Breakers
 from processor.claim import Claimed, claim
 from processor.cursor import Cursor
@@ -143,10 +143,10 @@ class Outside(Processor):
         try:
             with conn.transaction():
                 conn.execute(self._settings)
-                run_id, own = conn.execute(load("lock_leased"), names).fetchone() or (0, [])
+                run_id, backend, own = conn.execute(load("lock_leased"), names).fetchone() or (0, 0, [])
                 for run in ended:
                     if run.event.id in own:
-                        outcomes.append(self._count(conn, self._write(conn, run)))
+                        outcomes.append(self._count(conn, self._write(conn, run, backend)))
                 record(conn, outcomes, self.lease)
                 self._end_run(conn, run_id, outcomes)
         except psycopg.Error as error:
@@ -154,15 +154,16 @@ class Outside(Processor):
                 raise
             raise Refused([outcome.event for outcome in outcomes], error) from error
         for run in ended:
-            del self.running[run.event.id]
-            if run.event.id not in own:
-                log.warning("lease lost id=%d; what became of it is not kept, it is run again", run.event.id)
+            if run.event.id in own:
+                del self.running[run.event.id]
+            else:
+                self._lose(run.event.id)
         self.ended = [run for run in self.ended if run.event.id in self.running]
         for outcome in outcomes:
             self.journal.write(outcome)
         return outcomes
 
-    def _write(self, conn: Connection, run: Run) -> Outcome:
+    def _write(self, conn: Connection, run: Run, backend: int) -> Outcome:
         """Call what the outside handlers returned, and the event's other handlers."""
         inside = [handler for handler in handlers_of(run.event) if not handler.outside]
         calls: list[Call] = [*run.writes, *((handler, partial(handler.function, run.event)) for handler in inside)]
@@ -170,7 +171,7 @@ class Outside(Processor):
             return failed(run.event, tuple(run.ran), run.error, run.seconds)
         if not calls:
             return Outcome(run.event, "handled", seconds=run.seconds, handlers=tuple(run.ran))
-        outcome = call_all(conn, run.event, calls, self._settings)
+        outcome = self._watch(conn, run.event, calls, (self.run_id, backend, self.lease))
         seconds = (run.seconds or 0) + (outcome.seconds or 0)
         ran = (*run.ran, *inside) if outcome.result == "handled" else outcome.handlers
         return replace(outcome, seconds=seconds, handlers=ran)
@@ -190,8 +191,16 @@ class Outside(Processor):
         if self.running and time.monotonic() - self.extended_at >= LEASE.total_seconds() / 3:
             names = {"lease": self.lease, "ids": list(self.running), "ttl": LEASE}
             with session.conn.transaction():
-                session.conn.execute(load("extend_leases"), names)
+                own = {event for (event,) in session.conn.execute(load("extend_leases"), names)}
+            for event in set(self.running) - own:
+                self._lose(event)
             self.extended_at = time.monotonic()
+
+    def _lose(self, event: int) -> None:
+        """Let an event go that was replayed, closed by hand, or leased by another since."""
+        log.warning("lease lost id=%d; what became of it is not kept", event)
+        del self.running[event]
+        self.ended = [run for run in self.ended if run.event.id != event]
 
     def _give_back(self, session: Session, pool: Pool) -> None:
         """Free the leased events that no thread has begun."""

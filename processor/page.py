@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from processor.event import Event
 
-# event (0: none), run, server process, attempt, handler's place, seconds allowed, deadline (monotonic)
-AT_WORK = struct.Struct("qqqqqdd")
+# event (0: none), run, server process, lease (0: none), attempt, handler's place, seconds allowed, deadline (monotonic)
+AT_WORK = struct.Struct("qqqqqqdd")
 LEASE = struct.Struct("q")  # behind it
+
+
+Run = tuple[int, int, int]  # its number, the server's process, the lease that its events are under (0: none)
 
 
 class Page:
@@ -20,12 +23,13 @@ class Page:
 
     def run(self, run_id: int) -> None:
         """Say which batch is in hand; no handler of it is running."""
-        AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0.0, 0.0)
+        AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0, 0.0, 0.0)
 
-    def begin(self, event: Event, run_id: int, backend: int, handler: int, seconds: float) -> None:
-        """Say that an event's handlers start now, and how many seconds they may take together."""
+    def begin(self, event: Event, run: Run, handler: int, seconds: float) -> None:
+        """Say that a handler, the one at this place in HANDLERS, starts now, and how long it may take."""
         until = time.monotonic() + seconds
-        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, event.attempt, handler, seconds, until)
+        run_id, backend, lease = run
+        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, lease, event.attempt, handler, seconds, until)
 
     def hold(self, lease: int) -> None:
         """Say under which number this worker leases events."""
@@ -48,6 +52,7 @@ class AtWork:
     event: int
     run_id: int
     backend: int
+    lease: int
     attempt: int
     handler: int
     seconds: float

@@ -70,16 +70,16 @@ def on(  # noqa: PLR0913 - one argument an option
     processed_at: all of their writes on *conn* are committed, or none. A function answers by returning
     (done), by raising RetryLater or Discard, or by raising anything else: then the event is attempted
     again after a backoff, and is a dead letter after *max_attempts* attempts. One that takes more than *timeout*
-    seconds (None: `processor run --handler-timeout`) has its process killed, and that attempt counted; several
-    functions for one event share the sum of their times.
+    seconds (None: `processor run --handler-timeout`) has its process killed, and that attempt counted.
 
     A failing event holds back the later ones of its subject until it succeeds or is dead, or until *skip_after*
     seconds have passed since it first failed.
 
     *outside*: for one that calls other services. It runs in no transaction, concurrently with others, at least
     once: give the service ``event.key`` as its idempotency key. It may return a function of a connection, whose
-    writes are committed with processed_at. An event's other handlers run after its outside ones. Past its timeout it
-    is given up: its thread ends with its process, which is replaced once the other events in hand are done.
+    writes are committed with processed_at; anything else is ignored. An event's other handlers run after its outside
+    ones. Past its timeout (their sum, where there are several) it is given up: its thread ends with its process,
+    which is replaced once the other events in hand are done.
 
     Raises TypeError for a function that isn't a plain ``def`` of so many arguments.
     """
@@ -126,10 +126,8 @@ def handlers_of(event: Event) -> list[Handler]:
 
 
 def longest(default: float) -> float:
-    """Return the seconds that the handlers of one event may take together, *default* where one has no timeout."""
-    kinds = {kind for handler in HANDLERS for kind in handler.event_types}
-    together = (sum(one.timeout or default for one in HANDLERS if kind in one.event_types) for kind in kinds)
-    return max(together, default=default)
+    """Return the most seconds that a handler may take, *default* where it has no timeout."""
+    return max((handler.timeout or default for handler in HANDLERS), default=default)
 
 
 def load(modules: Iterable[str]) -> None:

@@ -44,6 +44,7 @@ class Child:
     pid: int
     page: Page
     started_at: float
+    killed: bool = False  # by us, and accounted for
 
     @property
     def name(self) -> str:
@@ -117,10 +118,10 @@ class Supervisor:
             how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
             if ended == BAD_CONFIGURATION:
                 code = ended
-            elif ended != 0:
+            elif ended != 0 and not child.killed:
                 log.error("worker died pid=%d cause=%r event=%d", child.pid, how, child.page.read().event)
                 self._account(child, how)
-            elif not self.stopping.is_set():
+            elif not self.stopping.is_set() and not child.killed:
                 log.warning("worker replaced pid=%d", child.pid)
             now = time.monotonic()
             early = now - child.started_at < RESTART_SECONDS
@@ -136,8 +137,7 @@ class Supervisor:
                 for child in self.children:
                     os.kill(child.pid, signal.SIGSTOP)  # or its next run would begin now
                     conn.execute(load("abandon_run"), {"run_id": child.page.read().run_id})
-                    if lease := child.page.held():
-                        conn.execute(load("abandon_leases"), {"lease": lease})
+                    conn.execute(load("abandon_leases"), {"lease": child.page.held()})
                     os.kill(child.pid, signal.SIGKILL)
         except psycopg.Error as error:
             log.warning("left without a word to the database cause=%s", describe(error))
@@ -163,7 +163,7 @@ class Supervisor:
     def _end_late(self) -> None:
         for child in self.children:
             at_work = child.page.read()
-            if at_work.late:
+            if at_work.late and not child.killed:
                 time.sleep(0.01)  # it may just have been writing: a page is not written at once
                 if child.page.read() == at_work:
                     self._time_out(child, at_work)
@@ -176,9 +176,9 @@ class Supervisor:
         names = {
             "id": at_work.event,
             "attempt": at_work.attempt,
-            "lease": None,
+            "lease": at_work.lease or None,
             "counted": True,
-            "error": f"Timeout: its handlers took more than {at_work.seconds:g} s",
+            "error": f"Timeout: its handler took more than {at_work.seconds:g} s",
             "error_class": "Timeout",
             "wait": wait,
             "yields": None if handler.skip_after is None else timedelta(seconds=handler.skip_after),
@@ -196,6 +196,7 @@ class Supervisor:
                 with conn.transaction():
                     conn.execute("SET LOCAL lock_timeout = '2s'")
                     counted = conn.execute(load("mark_failed"), names).rowcount
+                conn.execute(load("abandon_leases"), {"lease": child.page.held()})
             if counted:
                 due = f" due_in={wait.total_seconds():.0f}s" if wait else ""
                 words = "failed" if wait else "dead"
@@ -203,7 +204,7 @@ class Supervisor:
         except psycopg.Error as error:
             log.warning("attempt not counted id=%d cause=%s", at_work.event, describe(error))
             os.kill(child.pid, signal.SIGKILL)
-        child.page.run(0)
+        child.killed = True
 
 
 def _work(make: Callable[[], Processor], page: Page, interval: float, tie: Callable[[], None] | None) -> NoReturn:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 
 from psycopg import Connection
 
@@ -46,3 +47,13 @@ def kill(event: Event) -> None:
 def hang(event: Event) -> None:
     note(event, "began")
     time.sleep(600)
+
+
+@on("poison.write", outside=True, timeout=0.5, max_attempts=2)
+def write_for_ever(event: Event) -> Callable[[Connection], None]:
+    note(event, "began")
+
+    def write(conn: Connection) -> None:
+        conn.execute("SELECT pg_sleep(600)")
+
+    return write

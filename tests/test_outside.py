@@ -384,3 +384,17 @@ def test_sigterm_lets_what_runs_finish_and_gives_back_what_was_not_begun(conn, f
     left = "SELECT count(*) FROM webhook_events WHERE processed_at IS NULL AND attempts = 0 AND lease IS NULL"
     assert conn.execute(left).fetchone() == (6 - len(began),)
     assert len(conn.execute("SELECT event FROM effects").fetchall()) == len(began)
+
+
+def test_one_whose_writes_hang_is_ended_and_dies_and_harms_nobody(conn, fresh_dsn, notes):
+    hanging = add(conn, "poison.write")
+    others = [add(conn, "call.completed") for _ in range(5)]
+
+    with processor(fresh_dsn, *OPTIONS):
+        wait_for(lambda: look(conn, hanging, "last_error IS NOT NULL") == (True,))
+        conn.execute("UPDATE webhook_events SET next_attempt_at = now() WHERE id = %s", [hanging])
+        wait_for(lambda: look(conn, hanging, "dead_at IS NOT NULL") == (True,))
+        wait_for(lambda: len(conn.execute("SELECT event FROM effects").fetchall()) == len(others))
+
+    late = "Timeout: its handler took more than 0.5 s"
+    assert look(conn, hanging, "attempts, crashes, last_error") == (2, 0, late)

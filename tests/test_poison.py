@@ -62,7 +62,7 @@ def test_a_handler_that_never_ends_is_ended_and_its_attempt_counted(conn, fresh_
         wait_for(lambda: len(effects(conn)) == len(innocent))
         assert time.monotonic() - began < 5, "others wait for its timeout at most, and for a new worker"
         wait_for(lambda: look(conn, poison, "attempts") == (1,))
-        assert look(conn, poison, "crashes, last_error") == (0, "Timeout: its handlers took more than 0.5 s")
+        assert look(conn, poison, "crashes, last_error") == (0, "Timeout: its handler took more than 0.5 s")
 
         conn.execute("UPDATE webhook_events SET next_attempt_at = now() WHERE id = %s", [poison])
         wait_for(lambda: dead(conn, poison))

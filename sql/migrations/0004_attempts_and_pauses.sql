@@ -11,7 +11,7 @@ COMMENT ON COLUMN webhook_events.seconds IS 'what its handlers took when they su
 COMMENT ON COLUMN webhook_events.handler_version IS 'the version of the handlers that succeeded';
 COMMENT ON COLUMN webhook_events.parked IS 'it waits, until next_attempt_at at the latest, for an earlier event of its subject';
 COMMENT ON COLUMN webhook_events.yields_at IS 'it failed and its handler has skip_after: from then on it holds back nobody';
-COMMENT ON COLUMN webhook_events.lease IS 'the session that handles it outside a transaction, until next_attempt_at';
+COMMENT ON COLUMN webhook_events.lease IS 'the number of the worker that handles it outside a transaction, until next_attempt_at';
 COMMENT ON COLUMN webhook_events.body_removed_at IS 'set: retention removed headers, body and payload; event_id still makes repeats duplicates';
 
 -- A row an attempt that failed; it goes with its event.
