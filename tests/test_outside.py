@@ -2,14 +2,16 @@
 
 import threading
 import time
+from datetime import timedelta
 
 import psycopg
 import pytest
 
 from processor import Discard, RetryLater, on, operations, registry
+from processor.breakers import Breakers
 from processor.workers import Crew
 from tests.inbox import add, look, make_due, process
-from tests.processes import processor, wait_for
+from tests.processes import DEADLINE, processor, wait_for
 
 
 @pytest.fixture
@@ -226,6 +228,72 @@ def test_what_a_worker_did_that_lost_its_lease_is_not_written(db, dsn, called, e
     assert effects() == [(event, "2")]
 
 
+def until(conn, event):
+    return look(conn, event, "next_attempt_at")
+
+
+def test_a_lease_is_prolonged_again_and_again_while_its_handler_runs(db, called, work, monkeypatch):
+    monkeypatch.setattr("processor.outside.LEASE", timedelta(seconds=9))
+
+    @on("call.completed", outside=True)
+    def push(event):
+        for _ in range(2):
+            before = until(db, event.id)
+            wait_for(lambda before=before: until(db, event.id) > before)
+            called.append(event.attempt)
+
+    event = add(db, "call.completed")
+
+    work()
+
+    assert called == [1, 1]
+    assert look(db, event, "outcome") == ("handled",)
+
+
+def test_a_lease_that_another_worker_has_by_now_is_not_prolonged(db, called, work, monkeypatch):
+    monkeypatch.setattr("processor.outside.LEASE", timedelta(seconds=9))
+
+    @on("call.completed", outside=True)
+    def push(event):
+        together.wait()
+        if event.id == lost:
+            db.execute("UPDATE webhook_events SET lease = 0, next_attempt_at = '2100-01-01' WHERE id = %s", [lost])
+        together.wait()
+        before = until(db, kept)
+        wait_for(lambda: until(db, kept) > before)
+
+    together = threading.Barrier(2, timeout=DEADLINE)
+    lost, kept = add(db, "call.completed"), add(db, "call.completed")
+
+    work()
+
+    assert look(db, lost, "lease, next_attempt_at = '2100-01-01', processed_at") == (0, True, None)
+    assert look(db, kept, "outcome") == ("handled",)
+
+
+def test_what_a_handler_comes_to_after_its_timeout_is_not_counted(db, called, effects, work):
+    @on("call.completed", outside=True, timeout=0.5)
+    def push(event):
+        if event.id == slow:
+            wait_for(lambda: look(db, slow, "last_error IS NOT NULL") == (True,))
+            late.set()
+            return lambda conn: conn.execute("INSERT INTO effects VALUES (%s, 'late')", [event.id])
+        return None
+
+    @on("call.ringing", outside=True)
+    def push_more(event):
+        assert late.wait(DEADLINE)
+
+    late = threading.Event()
+    slow, other = add(db, "call.completed"), add(db, "call.ringing")
+
+    work()
+
+    assert effects() == []
+    assert look(db, slow, "attempts, left(last_error, 7), processed_at") == (1, "Timeout", None)
+    assert look(db, other, "outcome") == ("handled",)
+
+
 def test_a_lapsed_lease_makes_a_suspect_and_one_that_lapsed_alone_is_blamed(db, called, work):
     on("call.completed", outside=True)(lambda event: RetryLater(600))
     first = add(db, "call.completed", lease=7, attempts=1)
@@ -299,6 +367,41 @@ def test_after_20_failures_in_a_row_its_events_wait_for_a_probe_and_spend_no_att
     handled = "SELECT count(*) FROM webhook_events WHERE outcome = 'handled' AND event_type = 'call.completed'"
     assert db.execute(handled).fetchone() == (30,)
     assert db.execute(open_breakers).fetchall() == []
+
+
+def test_of_all_workers_one_makes_the_probe(db, called):
+    on("call.completed", outside=True)(lambda event: None)
+    (handler,) = registry.HANDLERS
+    db.execute(
+        "INSERT INTO webhook_breakers (handler, failures, probe_at, last_error) VALUES (%s, 20, '2026-01-01', 'down')",
+        [handler.name],
+    )
+    ours, theirs = Breakers(), Breakers()
+    for breakers in (ours, theirs):
+        breakers.read(db)
+
+    assert [breakers.take_probe(db) for breakers in (ours, theirs)] == [handler, None]
+
+
+def test_waits_that_were_asked_for_open_no_breaker(db, called, work):
+    on("call.completed", outside=True)(lambda event: RetryLater(600))
+    for _ in range(25):
+        add(db, "call.completed")
+
+    work(concurrency=1)
+
+    assert db.execute("SELECT count(*) FROM webhook_breakers").fetchone() == (0,)
+
+
+def test_failures_of_an_events_other_handlers_open_no_breaker(db, called, work):
+    on("call.completed", outside=True)(lambda event: None)
+    on("call.completed")(lambda event, conn: 1 / 0)
+    for _ in range(25):
+        add(db, "call.completed")
+
+    work(concurrency=1)
+
+    assert db.execute("SELECT count(*) FROM webhook_breakers").fetchone() == (0,)
 
 
 def test_a_success_between_failures_keeps_the_breaker_closed(db, called, work):
@@ -384,3 +487,32 @@ def test_sigterm_lets_what_runs_finish_and_gives_back_what_was_not_begun(conn, f
     left = "SELECT count(*) FROM webhook_events WHERE processed_at IS NULL AND attempts = 0 AND lease IS NULL"
     assert conn.execute(left).fetchone() == (6 - len(began),)
     assert len(conn.execute("SELECT event FROM effects").fetchall()) == len(began)
+
+
+def test_sigterm_gives_nothing_back_that_another_worker_has_by_now(conn, fresh_dsn, notes):
+    *_, last = [add(conn, "call.completed", payload={"seconds": 1}) for _ in range(3)]
+
+    with processor(fresh_dsn, *OPTIONS, "--concurrency", "1") as running:
+        wait_for(lambda: notes("began"))
+        wait_for(lambda: look(conn, last, "lease IS NOT NULL") == (True,))
+        conn.execute("UPDATE webhook_events SET lease = 0, next_attempt_at = '2100-01-01' WHERE id = %s", [last])
+        assert running.stop() == 0
+
+    assert look(conn, last, "lease, next_attempt_at = '2100-01-01', attempts") == (0, True, 1)
+
+
+def told_to_stop(process):
+    """Send a SIGTERM, and tell whether it had ended before."""
+    ended = process.poll() is not None
+    process.terminate()
+    return ended
+
+
+def test_the_second_sigterm_frees_what_was_leased_and_blames_nobody(conn, fresh_dsn, notes):
+    event = add(conn, "call.completed", payload={"seconds": 600})
+
+    with processor(fresh_dsn, *OPTIONS) as running:
+        wait_for(lambda: notes("began"))
+        wait_for(lambda: told_to_stop(running.process))
+
+    assert look(conn, event, "lease, next_attempt_at <= clock_timestamp(), suspect, crashes") == (None, True, False, 0)

@@ -71,6 +71,15 @@ def test_a_handler_that_never_ends_is_ended_and_its_attempt_counted(conn, fresh_
     assert effects(conn) == [(event,) for event in innocent]
 
 
+def test_an_event_that_was_ended_yields_as_its_handler_has_it(conn, fresh_dsn):
+    poison = add(conn, "poison.sleep")  # skip_after=60
+
+    with processor(fresh_dsn, *OPTIONS):
+        wait_for(lambda: look(conn, poison, "attempts") == (1,))
+
+    assert look(conn, poison, "yields_at IS NOT NULL") == (True,)
+
+
 def sessions(conn):
     ours = "application_name = 'inbox-processor' AND datname = current_database()"
     (count,) = conn.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {ours}".encode()).fetchone()
