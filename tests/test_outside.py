@@ -228,6 +228,22 @@ def test_what_a_worker_did_that_lost_its_lease_is_not_written(db, dsn, called, e
     assert effects() == [(event, "2")]
 
 
+@pytest.mark.parametrize("suspects", [(True, False), (False, True), (True, True)])
+def test_a_suspect_runs_when_nothing_else_does(db, called, work, suspects):
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append("began")
+        time.sleep(0.3)
+        called.append("ended")
+
+    for suspect in suspects:
+        add(db, "call.completed", suspect=suspect)
+
+    work()
+
+    assert called == ["began", "ended", "began", "ended"]
+
+
 def until(conn, event):
     return look(conn, event, "next_attempt_at")
 
@@ -321,6 +337,16 @@ def test_a_replay_while_it_runs_is_no_second_run_at_the_same_time(db, called, wo
     work()
     assert called == [0, 1]
     assert look(db, event, "outcome, replays") == ("handled", 1)
+
+
+def test_an_event_without_subject_goes_to_its_outside_handler_as_well(db, called, work):
+    on("call.completed", outside=True)(lambda event: called.append(event.id))
+    event = add(db, "call.completed", subject=None)
+
+    work()
+
+    assert called == [event]
+    assert look(db, event, "outcome, attempts") == ("handled", 1)
 
 
 def test_an_outside_handler_takes_the_event_alone():
