@@ -25,6 +25,10 @@ class Breakers:
         self.due: dict[str, bool] = {}  # the open ones: whether a probe may be made
         self._read_at = float("-inf")
 
+    def forget(self, conn: Connection) -> None:
+        """Close those of handlers that are gone."""
+        conn.execute(load("forget_breakers"))
+
     def read(self, conn: Connection) -> None:
         """Learn which are open, unless that was read just now."""
         if time.monotonic() - self._read_at >= FRESH_SECONDS:
@@ -32,11 +36,11 @@ class Breakers:
             self._read_at = time.monotonic()
 
     def shut(self, probed: Handler | None = None) -> tuple[Kind, ...]:
-        """Return the kinds of events that wait; not those of the handler that is *probed*."""
+        """Return the kinds of events that wait; not those that are *probed*, which may have several such handlers."""
         return tuple(
             (event_type, handler.provider, handler.source)
             for handler in HANDLERS
-            if handler.name in self.due and handler is not probed
+            if handler.name in self.due and not (probed and set(handler.event_types) & set(probed.event_types))
             for event_type in handler.event_types
         )
 

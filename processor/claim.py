@@ -27,13 +27,14 @@ class Scope:
 class Claimed:
     """What a claim came to.
 
-    run_id, backend: the run's number and the server's process. all_seen: there was no more, as far as the oldest event.
+    run_id, backend: the run's number and the server's process. ids: in the order they are to be run.
+    all_seen: there was no more, as far as the oldest event.
     more: nothing was found, and it was not looked to the end. blocked: some are due, but are somebody else's turn.
     """
 
     run_id: int
     backend: int
-    events: list[Event]
+    ids: list[int]
     all_seen: bool
     more: bool
     blocked: bool
@@ -60,8 +61,7 @@ def claim(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int
     row = conn.cursor(row_factory=dict_row).execute(load("claim"), names).fetchone()
     assert row is not None  # noqa: S101 - a function's one row
     all_seen = cursor.end(row.pop("after_at"), row.pop("after_id"), more=row["more"])
-    ids = row.pop("ids")
-    return Claimed(events=read(conn, ids) if ids else [], all_seen=all_seen, **row)
+    return Claimed(all_seen=all_seen, **row)
 
 
 def read(conn: Connection, ids: list[int]) -> list[Event]:

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import ClientCursor, Connection
 
 from processor.attempt import CONFLICTS_MAX, Call, Refused, attempt, call_all, failed, record
-from processor.claim import Claimed, Scope, claim
+from processor.claim import Claimed, Scope, claim, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.failure import describe
@@ -186,7 +186,7 @@ class Processor:
             with session.conn.transaction():
                 try:
                     self._attempt_all(session, most, batch)
-                except BaseException:
+                except (psycopg.Error, Refused):
                     session.give_up(self.run_id)
                     raise
         except psycopg.Error as error:
@@ -202,13 +202,14 @@ class Processor:
         session.conn.execute(self._settings)
         claimed = self._claim(session, most)
         self.run_id, self.backend = claimed.run_id, claimed.backend
-        batch.idle = not claimed.events and not claimed.more
+        batch.idle = not claimed.ids and not claimed.more
         batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
-        events = self._take(session, claimed.events)
-        if events:
+        if claimed.ids:
+            # Before they are read: a body too big for this process, too, has somebody to blame.
             if self.page:
                 self.page.run(self.run_id)
-            session.begin(self.run_id, events)
+            session.begin(self.run_id, claimed.ids)
+        events = self._take(session, read(session.conn, claimed.ids)) if claimed.ids else []
         until, waiting = time.monotonic() + BATCH_SECONDS, set()
         for event in events:
             if batch.outcomes and (self.stopping.is_set() or time.monotonic() > until):
@@ -224,10 +225,9 @@ class Processor:
     def _end_run(self, conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
         """Let a run's transaction be committed. Raises Refused when it is another one by now."""
         # What a commit would check is checked here, where its refusal can still be told from our death. Bound by the
-        # client, the two are one round trip.
-        answer = ClientCursor(conn).execute(b"SET CONSTRAINTS ALL IMMEDIATE; " + load("end_run"), {"run_id": run_id})
-        answer.nextset()
-        if answer.fetchone() != (True,):
+        # client, the three are one round trip.
+        ending = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
+        if ClientCursor(conn).execute(ending, {"run_id": run_id}).fetchone() is None:
             cause = RuntimeError("a handler ended the transaction it was given, and began another")
             raise Refused([outcome.event for outcome in outcomes], cause)
 

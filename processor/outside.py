@@ -19,17 +19,18 @@ from processor.breakers import PROBE_SECONDS, Breakers
 from processor.claim import Claimed, claim
 from processor.cursor import Cursor
 from processor.event import Event
-from processor.loop import Batch, Processor
+from processor.loop import BATCH_SECONDS, Batch, Processor
 from processor.outcome import Outcome
 from processor.pool import Pool, Run
-from processor.registry import handlers_of
+from processor.registry import handlers_of, longest
 from processor.session import Session
 from sql import load
 
 log = logging.getLogger("processor")
 
 CONCURRENCY = 16
-LEASE = timedelta(seconds=30)
+LEASE_SECONDS = 30.0  # past the longest handler, without a word, after which a worker is taken for dead
+EXTEND_SECONDS = 10.0
 LOOK_SECONDS = 0.1  # between two looks for new events while handlers are running
 
 
@@ -58,6 +59,8 @@ class Outside(Processor):
     def batch(self, session: Session, most: int) -> Batch:
         """Finish what has ended, lease what is due, as far as there is room; see Processor.batch."""
         pool = self._pool(session)
+        if self.page:
+            self.page.hold(self.lease)
         batch, free = Batch(), self._free(most)
         if self.running:
             # New events are looked for now and then; at once, where the last look found some.
@@ -88,6 +91,11 @@ class Outside(Processor):
     def _worn(self) -> bool:
         return self.hanging > 0 and self.page is not None
 
+    @property
+    def _ttl(self) -> timedelta:
+        # Its own thread may be at a handler's writes for as long as that may take, and prolongs nothing meanwhile.
+        return timedelta(seconds=LEASE_SECONDS + longest(self.timeout))
+
     def _free(self, most: int) -> int:
         """Return how many more events may be leased."""
         if not self.running:
@@ -100,8 +108,7 @@ class Outside(Processor):
             self.pool = Pool(self.concurrency)
             with session.conn.transaction():
                 (self.lease,) = session.conn.execute(load("next_lease")).fetchone() or (0,)
-            if self.page:
-                self.page.hold(self.lease)
+                self.breakers.forget(session.conn)
         return self.pool
 
     def _claim(self, session: Session, most: int) -> Claimed:
@@ -130,7 +137,7 @@ class Outside(Processor):
                 inside.append(event)
         if self.chosen:
             ids = [run.event.id for run in self.chosen]
-            session.conn.execute(load("lease_events"), {"lease": self.lease, "ids": ids, "ttl": LEASE})
+            session.conn.execute(load("lease_events"), {"lease": self.lease, "ids": ids, "ttl": self._ttl})
         return inside
 
     def _finish(self, session: Session) -> list[Outcome]:
@@ -139,13 +146,16 @@ class Outside(Processor):
             self.singly = False
             return []
         conn, ended, outcomes = session.conn, self.ended[:1] if self.singly else self.ended, list[Outcome]()
-        names = {"lease": self.lease, "ids": [run.event.id for run in ended]}
+        ids, replays = [run.event.id for run in ended], [run.event.replays for run in ended]
+        until = time.monotonic() + BATCH_SECONDS
         try:
             with conn.transaction():
                 conn.execute(self._settings)
-                run_id, backend, own = conn.execute(load("lock_leased"), names).fetchone() or (0, 0, [])
+                names = {"lease": self.lease, "ids": ids, "replays": replays}
+                row = conn.execute(load("lock_leased"), names).fetchone()
+                run_id, backend, own, lost = row or (0, 0, [], [])
                 for run in ended:
-                    if run.event.id in own:
+                    if run.event.id in own and (not outcomes or time.monotonic() < until):
                         outcomes.append(self._count(conn, self._write(conn, run, backend)))
                 record(conn, outcomes, self.lease)
                 self._end_run(conn, run_id, outcomes)
@@ -153,14 +163,13 @@ class Outside(Processor):
             if not outcomes or conn.closed:
                 raise
             raise Refused([outcome.event for outcome in outcomes], error) from error
-        for run in ended:
-            if run.event.id in own:
-                del self.running[run.event.id]
-            else:
-                self._lose(run.event.id)
-        self.ended = [run for run in self.ended if run.event.id in self.running]
+        for event in lost:
+            self._lose(event)
         for outcome in outcomes:
+            del self.running[outcome.event.id]
             self.journal.write(outcome)
+        # Another's lock, or the time, left the others for the next look.
+        self.ended = [run for run in self.ended if run.event.id in self.running]
         return outcomes
 
     def _write(self, conn: Connection, run: Run, backend: int) -> Outcome:
@@ -187,12 +196,12 @@ class Outside(Processor):
         return outcome
 
     def _extend(self, session: Session) -> None:
-        """Prolong the leases when a third of their time has passed."""
-        if self.running and time.monotonic() - self.extended_at >= LEASE.total_seconds() / 3:
-            names = {"lease": self.lease, "ids": list(self.running), "ttl": LEASE}
+        """Prolong the leases now and then."""
+        if self.running and time.monotonic() - self.extended_at >= EXTEND_SECONDS:
+            names = {"lease": self.lease, "ids": list(self.running), "ttl": self._ttl}
             with session.conn.transaction():
-                own = {event for (event,) in session.conn.execute(load("extend_leases"), names)}
-            for event in set(self.running) - own:
+                lost = session.conn.execute(load("extend_leases"), names).fetchall()
+            for (event,) in lost:
                 self._lose(event)
             self.extended_at = time.monotonic()
 

@@ -9,7 +9,8 @@ from processor.event import Event
 
 # event (0: none), run, server process, lease (0: none), attempt, handler's place, seconds allowed, deadline (monotonic)
 AT_WORK = struct.Struct("qqqqqqdd")
-LEASE = struct.Struct("q")  # behind it
+LEASE = struct.Struct("qd")  # behind it: the number of a worker's leases, and until when it has shown that it lives
+SILENT = 20.0  # seconds without a word from a worker that leases events, after which it is taken for stuck
 
 
 Run = tuple[int, int, int]  # its number, the server's process, the lease that its events are under (0: none)
@@ -32,13 +33,18 @@ class Page:
         AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, lease, event.attempt, handler, seconds, until)
 
     def hold(self, lease: int) -> None:
-        """Say under which number this worker leases events."""
-        LEASE.pack_into(self.memory, AT_WORK.size, lease)
+        """Say under which number this worker leases events, and that it lives."""
+        LEASE.pack_into(self.memory, AT_WORK.size, lease, time.monotonic() + SILENT)
 
     def held(self) -> int:
         """Return that number; 0: it leases none."""
-        (lease,) = LEASE.unpack_from(self.memory, AT_WORK.size)
+        lease, _ = LEASE.unpack_from(self.memory, AT_WORK.size)
         return int(lease)
+
+    def stuck(self) -> bool:
+        """Tell whether a worker that leases events is silent, though at no handler that it told of."""
+        lease, until = LEASE.unpack_from(self.memory, AT_WORK.size)
+        return lease != 0 and self.read().event == 0 and time.monotonic() > until
 
     def read(self) -> "AtWork":
         """Return what was said last."""

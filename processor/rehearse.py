@@ -103,8 +103,8 @@ def _attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome
     (run_id,) = conn.execute(load("guard_rehearsal")).fetchone() or (0,)
     try:
         outcome = attempt(conn, event, handlers)
+        whole = conn.execute(load("end_run"), {"run_id": run_id}).fetchone() is not None
         conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        whole = conn.execute(load("end_run"), {"run_id": run_id}).fetchone() == (True,)
     except (Refused, psycopg.Error) as error:
         if not conn.closed:
             conn.rollback()

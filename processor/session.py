@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import Connection, IsolationLevel
 
-from processor.event import Event
 from sql import load
 
 
@@ -65,10 +64,10 @@ class Session:
         if self.control:
             self.control.close()
 
-    def begin(self, run_id: int, events: list[Event]) -> None:
+    def begin(self, run_id: int, ids: list[int]) -> None:
         """Commit that these events are about to run."""
         if self.control:
-            names = {"run_id": run_id, "worker": worker_name(), "ids": [event.id for event in events]}
+            names = {"run_id": run_id, "worker": worker_name(), "ids": ids}
             self.control.execute(load("begin_run"), names)
 
     def give_up(self, run_id: int) -> None:

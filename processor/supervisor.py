@@ -132,13 +132,14 @@ class Supervisor:
         """Kill the workers that are left; what they had in hand is due again, and nobody is to blame."""
         if not self.children:
             return
+        for child in self.children:
+            os.kill(child.pid, signal.SIGSTOP)  # or its next run would begin now
         try:
             with self.connect() as conn:
                 for child in self.children:
-                    os.kill(child.pid, signal.SIGSTOP)  # or its next run would begin now
                     conn.execute(load("abandon_run"), {"run_id": child.page.read().run_id})
-                    conn.execute(load("abandon_leases"), {"lease": child.page.held()})
                     os.kill(child.pid, signal.SIGKILL)
+                    conn.execute(load("abandon_leases"), {"lease": child.page.held()})
         except psycopg.Error as error:
             log.warning("left without a word to the database cause=%s", describe(error))
         for child in self.children:
@@ -167,6 +168,10 @@ class Supervisor:
                 time.sleep(0.01)  # it may just have been writing: a page is not written at once
                 if child.page.read() == at_work:
                     self._time_out(child, at_work)
+            elif child.page.stuck() and not child.killed:
+                # A handler holds the interpreter's lock, say: it counts as one that ended its worker.
+                log.error("worker stuck pid=%d; it is replaced", child.pid)
+                os.kill(child.pid, signal.SIGKILL)
 
     def _time_out(self, child: Child, at_work: AtWork) -> None:
         """Kill a worker, and count the attempt it was at; nobody else of its batch is to blame."""

@@ -1,4 +1,5 @@
--- Take back what begin_run said, so that nobody is blamed: on another connection, before the batch is rolled back.
+-- Take back what begin_run said, so that nobody is blamed: as a batch's last statement; or on another connection, before
+-- the batch is rolled back.
 --
 -- in   run_id bigint
 -- out  nothing

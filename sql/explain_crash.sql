@@ -4,7 +4,7 @@
 -- out  nothing; row count 0: it was not to blame
 WITH explained AS (
     UPDATE webhook_events SET last_error = last_error || ' (' || %(how)s || ')'
-     WHERE id = %(id)s
+     WHERE id IN (SELECT id FROM webhook_events WHERE id = %(id)s FOR UPDATE SKIP LOCKED)
        AND last_error = 'Crash: worker ' || %(worker)s || ' died while it handled this event'
     RETURNING id, last_error
 )

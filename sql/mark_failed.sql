@@ -12,7 +12,8 @@ WITH failed AS (
            next_attempt_at = clock_timestamp() + coalesce(%(wait)s::interval, '0'),
            dead_at = CASE WHEN %(wait)s::interval IS NULL THEN clock_timestamp() END,
            yields_at = coalesce(yields_at, clock_timestamp() + %(yields)s::interval),
-           lease = NULL
+           lease = NULL,
+           parked = false
      WHERE id = %(id)s AND processed_at IS NULL AND dead_at IS NULL
        -- A leased one's attempt was counted with its lease.
        AND attempts = %(attempt)s - (%(lease)s::bigint IS NULL)::integer

@@ -7,4 +7,4 @@ UPDATE webhook_events
  WHERE id IN (SELECT id FROM webhook_events
                WHERE id = ANY (%(ids)s::bigint[]) AND lease = %(lease)s
                  AND processed_at IS NULL AND dead_at IS NULL
-               ORDER BY id FOR UPDATE);
+               ORDER BY id FOR UPDATE SKIP LOCKED);

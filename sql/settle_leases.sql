@@ -4,16 +4,18 @@
 --      most smallint: crashes after which an event is dead; worker, how text: who died, and how
 -- out  id, alone boolean: whether it was blamed; dead boolean
 --
--- Only a suspect is leased alone, so a suspect is to blame.
+-- Only a suspect is leased alone, so a suspect is to blame. For a row that somebody else has locked nobody waits: its
+-- lease lapses.
 WITH lapsed AS (
     SELECT id, suspect AS alone FROM webhook_events
      WHERE (lease = %(lease)s::bigint OR (lease IS NOT NULL AND id = ANY (%(ids)s::bigint[])))
        AND processed_at IS NULL AND dead_at IS NULL
-     ORDER BY id FOR UPDATE
+     ORDER BY id FOR UPDATE SKIP LOCKED
 ), settled AS (
     UPDATE webhook_events AS event
        SET lease = NULL,
            suspect = true,
+           parked = false,
            crashes = event.crashes + lapsed.alone::integer,
            last_error = CASE WHEN lapsed.alone THEN 'Crash: ' || %(how)s ELSE event.last_error END,
            next_attempt_at = clock_timestamp()

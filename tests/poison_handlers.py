@@ -35,6 +35,6 @@ def never_end(event: Event, conn: Connection) -> None:
         pass
 
 
-@on("poison.sleep", timeout=0.5, max_attempts=2)
+@on("poison.sleep", timeout=0.5, max_attempts=2, skip_after=60)
 def sleep_in_the_database(event: Event, conn: Connection) -> None:
     conn.execute("SELECT pg_sleep(600)")

@@ -1,6 +1,7 @@
 """What is kept of attempts: a row for each that failed, the duration and version of the one that succeeded."""
 
 import hashlib
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -81,6 +82,23 @@ def test_a_discard_is_kept_as_what_made_it_dead(db, handlers):
     assert attempts(db, event, "result, error") == [("dead", "Discard: no such customer")]
 
 
+def test_what_made_an_event_dead_is_kept_also_where_no_handler_ran(db, handlers):
+    event = add(db, "unparseable", payload=None, parse_error="expected JSON")
+    db.execute("UPDATE webhook_events SET payload = NULL WHERE id = %s", [event])
+
+    process(db)
+
+    assert attempts(db, event, "result, error") == [("dead", "expected JSON")]
+
+
+def test_how_a_worker_died_is_not_said_of_an_event_that_it_was_not_counted_against(db):
+    event = add(db, attempts=1, last_error="ConnectionError: crm is down")
+
+    db.execute(load("explain_crash"), {"id": event, "worker": "host:12", "how": "signal SIGKILL"})
+
+    assert look(db, event, "last_error") == ("ConnectionError: crm is down",)
+
+
 def test_attempts_outlive_a_replay_and_say_which_life_they_belong_to(db, handlers):
     @on("call.ringing", max_attempts=1)
     def handle(event, conn):
@@ -101,6 +119,31 @@ def test_attempts_go_with_their_event(db, handlers):
 
     db.execute("DELETE FROM webhook_events")
 
+    assert attempts(db, event, "id") == []
+
+
+@pytest.mark.parametrize(
+    "since",
+    [
+        {"processed_at": "2026-01-01", "outcome": "handled"},
+        {"dead_at": "2026-01-01", "last_error": "by hand"},
+        {"attempts": 1},
+        {"lease": 7},
+        {"lease": 7, "attempts": 1},
+    ],
+)
+def test_a_failure_that_is_told_late_changes_nothing_of_an_event_that_another_had_since(db, since):
+    event = add(db, **since)
+    before = look(db, event, "webhook_events")
+    late = {
+        "id": event, "attempt": 1, "lease": None, "counted": True, "error": "Timeout: late", "error_class": "Timeout",
+        "wait": timedelta(seconds=5), "yields": None, "worker": "host:12", "seconds": 1.0, "handler": "mine.handle",
+        "handler_version": "v1",
+    }  # fmt: skip
+
+    db.execute(load("mark_failed"), late)
+
+    assert look(db, event, "webhook_events") == before
     assert attempts(db, event, "id") == []
 
 

@@ -8,9 +8,12 @@ import sys
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from tests.commands import runner
 from tests.inbox import add, look
+from tests.processes import DEADLINE, processor
 
 
 @pytest.fixture
@@ -93,6 +96,21 @@ def test_a_blank_handlers_variable_closes_no_event_unhandled(run, db):
 
     assert done.returncode == 78
     assert look(db, event, "outcome") == (None,)
+
+
+@pytest.fixture
+def stranger(fresh_dsn):
+    """Connection string of a role that may connect, and nothing else."""
+    name = sql.Identifier(f"inbox_stranger_{os.getpid()}")
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'strange'").format(name))
+        yield make_conninfo(fresh_dsn, user=f"inbox_stranger_{os.getpid()}", password="strange")
+        conn.execute(sql.SQL("DROP ROLE {}").format(name))
+
+
+def test_a_processor_without_the_rights_ends_with_78(stranger):
+    with processor(stranger, "--interval", "0.1", "--handlers", "tests.crash_handlers") as running:
+        assert running.process.wait(DEADLINE) == 78
 
 
 def test_sigterm_ends_an_idle_processor_at_once_with_0(dsn, db):

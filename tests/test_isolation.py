@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 
 from processor import on, registry
 from processor.loop import Processor
+from sql import load
 from tests.inbox import add, look, process
 
 
@@ -84,13 +85,39 @@ def test_a_handlers_commit_is_refused_by_name(db, work):
     )
 
 
-def test_a_handler_may_check_its_constraints_early(db, work):
+def test_a_handlers_rollback_is_told_by_name(db, work):
+    @on("call.ringing")
+    def handle(event, conn):
+        conn.execute("ROLLBACK")
+
+    event = add(db)
+
+    work()
+
+    (error,) = look(db, event, "last_error")
+    assert error.endswith("handle ended the transaction it was given")
+
+
+def test_a_handler_may_check_its_own_constraints_early(db, work):
+    db.execute("CREATE TABLE own (id bigint CONSTRAINT mine UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    on("call.ringing")(lambda event, conn: conn.execute("SET CONSTRAINTS mine IMMEDIATE"))
+    event = add(db)
+    try:
+        work()
+    finally:
+        db.execute("DROP TABLE own")
+
+    assert look(db, event, "outcome") == ("handled",)
+
+
+def test_a_handler_that_sets_all_constraints_would_disarm_the_guard_and_is_told_to_name_them(db, work):
     on("call.ringing")(lambda event, conn: conn.execute("SET CONSTRAINTS ALL IMMEDIATE"))
     event = add(db)
 
     work()
 
-    assert look(db, event, "outcome") == ("handled",)
+    (error,) = look(db, event, "last_error")
+    assert "a handler must name the constraints that it sets, not ALL" in error
 
 
 @pytest.mark.parametrize(
@@ -137,20 +164,56 @@ def test_what_a_handler_left_on_the_session_is_gone_before_the_next(db, work, le
     assert before == at_its_start == after
 
 
-def test_a_handler_may_set_how_rows_come_and_the_next_gets_tuples(db, work):
-    rows = []
+def test_a_channel_that_a_handler_listens_to_is_not_heard_in_the_next_batch(db, dsn):
+    heard = []
 
     @on("call.ringing")
     def handle(event, conn):
-        rows.append(conn.execute("SELECT 1 AS one").fetchone())
-        conn.row_factory = dict_row
+        # A transaction listens from its end on.
+        heard.extend(conn.execute("SELECT pg_listening_channels()").fetchall())
+        conn.execute("LISTEN elsewhere")
+
+    add(db)
+    add(db)
+
+    Processor(lambda: psycopg.connect(dsn, autocommit=True), batch_size=1).run(0.05, once=True)
+
+    assert heard == []
+
+
+@pytest.mark.parametrize("failing", [False, True], ids=["handled", "failed"])
+def test_a_handler_that_resets_all_does_not_switch_off_the_watch_over_its_connection(db, work, failing):
+    watched = []
+
+    @on("call.ringing")
+    def handle(event, conn):
+        watched.append(conn.execute("SHOW client_connection_check_interval").fetchone())
+        conn.execute("RESET ALL")
+        if failing:
+            raise RuntimeError
 
     add(db)
     add(db)
 
     work()
 
-    assert rows == [(1,), (1,)]
+    assert watched == [("1s",), ("1s",)]
+
+
+def test_a_handler_may_set_how_statements_run_and_rows_come_and_the_next_has_it_as_ever(db, work):
+    found = []
+
+    @on("call.ringing")
+    def handle(event, conn):
+        found.append((conn.execute("SELECT 1 AS one").fetchone(), conn.cursor_factory, conn.prepare_threshold))
+        conn.row_factory, conn.cursor_factory, conn.prepare_threshold = dict_row, psycopg.ClientCursor, 0
+
+    add(db)
+    add(db)
+
+    work()
+
+    assert found[1] == ((1,), psycopg.Cursor, None)
 
 
 def test_a_deadlock_is_run_again_at_once_and_costs_no_attempt(db, dsn, effects, work):
@@ -219,6 +282,20 @@ def test_three_serialization_failures_in_a_row_cost_no_attempt_and_a_fourth_does
     assert look(db, event, "outcome, attempts") == ("handled" if times == 3 else None, 1)
 
 
+def test_batches_refused_in_favour_of_others_are_counted_from_the_last_that_was_committed(db, dsn, conflicts):
+    on("call.ringing")(lambda event, conn: conn.execute("INSERT INTO contended VALUES (%s)", [event.id]))
+    conflicts(3, "DEFERRED")
+    worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
+    events = []
+
+    for _ in range(2):
+        events.append(add(db))
+        db.execute("ALTER SEQUENCE refusals RESTART")
+        worker.run(0.05, once=True)
+
+    assert [look(db, event, "outcome, attempts") for event in events] == [("handled", 1)] * 2
+
+
 def test_a_memory_error_is_that_events_failure(db, effects, work):
     @on("call.ringing")
     def handle(event, conn):
@@ -234,14 +311,16 @@ def test_a_memory_error_is_that_events_failure(db, effects, work):
     assert look(db, bad, "left(last_error, 11)") == ("MemoryError",)
 
 
-def test_a_database_whose_default_is_serializable_changes_nothing(db, dsn, effects):
-    on("call.ringing")(write)
-    first, second = add(db, subject="call/1"), add(db, subject="call/1")
+def test_a_database_whose_default_is_serializable_changes_nothing(db, dsn):
+    levels = []
+    on("call.ringing")(lambda event, conn: levels.extend(conn.execute("SHOW transaction_isolation").fetchone()))
+    events = [add(db, subject="call/1"), add(db, subject="call/1")]
     options = "-c default_transaction_isolation=serializable"
 
     Processor(lambda: psycopg.connect(dsn, autocommit=True, options=options)).run(0.05, once=True)
 
-    assert effects() == [(first, "done"), (second, "done")]
+    assert levels == ["read committed"] * 2
+    assert [look(db, event, "outcome") for event in events] == [("handled",)] * 2
 
 
 def test_a_swallowed_sql_error_fails_its_event_alone(db, effects):
@@ -330,6 +409,31 @@ def test_a_failure_of_several_lines_is_kept_and_logged_as_one(db):
     process(db)
 
     assert look(db, event, "last_error") == ("ConnectionError: crm is down: try later",)
+
+
+@pytest.mark.parametrize("misdeed", ["close", "owe"])
+def test_a_refused_batch_is_no_crash_for_another_worker_that_looks_at_once(db, dsn, misdeed):
+    db.execute("CREATE TABLE owed (id bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)")
+    try:
+
+        @on("call.ringing")
+        def handle(event, conn):
+            if misdeed == "close":
+                conn.close()
+            else:
+                conn.execute("INSERT INTO owed VALUES (1, 2)")
+
+        def connect():
+            db.execute(load("reap_runs"), {"most": 1})  # as the other does, between any two connections of ours
+            return psycopg.connect(dsn, autocommit=True)
+
+        event = add(db)
+
+        Processor(connect).run(0.05, once=True)
+
+        assert look(db, event, "crashes, attempts") == (0, 1)
+    finally:
+        db.execute("DROP TABLE owed")
 
 
 class Unprintable(Exception):

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from typing import Any
 
 import psycopg
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from processor import RetryLater, on, registry
 from processor.claim import Scope
 from tests.inbox import add, look, make_due, process
-from tests.processes import processor, wait_for
+from tests.processes import DEADLINE, processor, wait_for
 
 EVENTS, SUBJECTS, WORKERS, KILLS = 1500, 40, 3, 6
 
@@ -98,6 +99,60 @@ def test_a_subject_in_hand_is_nobody_elses(db, dsn, seen):
     assert seen == [1, 2]
 
 
+def test_an_elder_event_that_is_replayed_waits_for_the_younger_one_in_hand(db, dsn, seen):
+    entered, leave = threading.Event(), threading.Event()
+
+    @on("call.ringing")
+    def handle(event, conn):
+        seen.append(event.id)
+        entered.set()
+        assert leave.wait(DEADLINE)
+
+    elder = add(db, subject="call/1", processed_at="2026-01-01", outcome="handled")
+    younger = add(db, subject="call/1")
+
+    def work():
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            process(conn, max_events=1)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    assert entered.wait(DEADLINE)
+    db.execute("UPDATE webhook_events SET processed_at = NULL WHERE id = %s", [elder])
+
+    assert process(db).claimed == 0
+
+    leave.set()
+    worker.join()
+    process(db)
+    assert seen == [younger, elder]
+
+
+def test_an_event_that_somebody_has_locked_is_not_overtaken_in_its_subject(db, dsn, seen):
+    on("call.ringing")(lambda event, conn: seen.append(event.id))
+    first, locked, last = (add(db, subject="call/1") for _ in range(3))
+
+    with psycopg.connect(dsn) as operator:
+        operator.execute("SELECT FROM webhook_events WHERE id = %s FOR UPDATE", [locked])
+        process(db)
+        assert seen == [first]
+
+    process(db)
+    assert seen == [first, locked, last]
+
+
+def test_what_a_dead_worker_had_in_hand_is_left_alone_until_its_death_is_accounted_for(db, seen):
+    on("call.ringing")(lambda event, conn: seen.append(event.id))
+    first, free = add(db, subject="call/1"), add(db, subject=None)
+    add(db, subject="call/1")
+    run = "INSERT INTO webhook_runs (run_id, worker, event_ids) VALUES (7, 'gone:1', %s)"
+    db.execute(run, [[first, free]])
+
+    process(db)
+
+    assert seen == []
+
+
 def test_many_followers_of_a_waiting_event_do_not_keep_others_waiting(db, seen):
     on("call.ringing")(lambda event, conn: seen.append(event.id))
     add(db, subject="call/1", last_error="down", attempts=1, next_attempt_at="2100-01-01")
@@ -177,6 +232,22 @@ def test_with_skip_after_a_failing_event_holds_its_followers_back_only_so_long(d
     assert seen == [head, follower, head]
 
 
+def test_the_time_until_an_event_yields_counts_from_its_first_failure(db, seen):
+    @on("call.ringing", skip_after=60)
+    def handle(event, conn):
+        raise ConnectionError
+
+    event = add(db, subject="call/1")
+
+    process(db)
+    first = look(db, event, "yields_at")
+    make_due(db)
+    process(db)
+
+    assert look(db, event, "attempts") == (2,)
+    assert look(db, event, "yields_at") == first
+
+
 def minute_passed(conn, event):
     conn.execute("UPDATE webhook_events SET yields_at = now() WHERE id = %s", [event])
     conn.execute("UPDATE webhook_events SET next_attempt_at = now() WHERE parked")
@@ -209,6 +280,31 @@ def test_several_events_that_yield_hold_back_nobody(db, seen):
         process(db)
 
     assert seen == list(range(1, 31))
+
+
+YIELDS: dict[str, Any] = {"yields_at": "2026-01-01", "attempts": 1, "last_error": "x"}
+
+
+def test_behind_one_that_yields_an_event_that_waits_has_its_followers_parked(db, seen):
+    on("call.ringing")(lambda event, conn: seen.append(event.id))
+    add(db, subject="call/1", next_attempt_at="2100-01-01", **YIELDS)
+    add(db, subject="call/1", next_attempt_at="2100-01-01")
+    follower = add(db, subject="call/1")
+
+    process(db)
+
+    assert look(db, follower, "parked") == (True,)
+
+
+def test_an_event_that_yields_holds_back_nobody_also_where_it_is_paused(db, seen):
+    on("call.ringing")(lambda event, conn: seen.append(event.id))
+    db.execute("INSERT INTO webhook_pauses (kind, name) VALUES ('type', 'call.answered')")
+    add(db, "call.answered", subject="call/1", **YIELDS)
+    follower = add(db, subject="call/1")
+
+    process(db)
+
+    assert seen == [follower]
 
 
 @pytest.mark.parametrize(
@@ -251,6 +347,45 @@ def test_a_paused_type_is_left_alone_and_so_is_what_must_come_after_it(db, seen)
     db.execute("DELETE FROM webhook_pauses")
     process(db)
     assert seen == [free, paused, follower]
+
+
+@pytest.mark.parametrize(("kind", "name"), [("type", "call.ringing"), ("source", "twilio")])
+def test_a_pause_holds_back_events_without_subject_as_well(db, seen, kind, name):
+    on("call.ringing", "call.answered")(lambda event, conn: seen.append(event.id))
+    db.execute("INSERT INTO webhook_pauses (kind, name) VALUES (%s, %s)", [kind, name])
+    add(db, subject=None)
+    other = add(db, "call.answered", subject=None, source="other")
+
+    process(db)
+
+    assert seen == [other]
+
+
+def test_what_waits_behind_a_paused_event_is_parked_and_due_as_soon_as_the_pause_is_cut_short(db, seen):
+    on("call.ringing", "call.answered")(lambda event, conn: seen.append(event.id))
+    db.execute("INSERT INTO webhook_pauses (kind, name) VALUES ('type', 'call.answered')")
+    paused, follower = add(db, "call.answered", subject="call/1"), add(db, subject="call/1")
+    process(db)
+    assert look(db, follower, "parked") == (True,)
+
+    db.execute("UPDATE webhook_pauses SET until = now()")
+    process(db)
+
+    assert seen == [paused, follower]
+
+
+@pytest.mark.parametrize("scope", [Scope(sources=["twilio"]), Scope(types=["call.ringing"])], ids=["sources", "types"])
+def test_a_processor_of_a_scope_takes_nothing_else_and_overtakes_nothing_else(db, seen, scope):
+    on("call.ringing", "call.answered")(lambda event, conn: seen.append(event.id))
+    others = {"event_type": "call.answered", "source": "other"}
+    add(db, subject=None, **others)
+    add(db, subject="call/1", **others)
+    add(db, subject="call/1")
+    free = add(db, subject=None)
+
+    process(db, scope=scope)
+
+    assert seen == [free]
 
 
 def test_a_pause_that_is_over_holds_back_nobody(db, seen):

@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from processor import Discard, RetryLater, on, operations, registry
+from processor.breakers import Breakers
 from processor.workers import Crew
 from tests.inbox import add, look, make_due, process
-from tests.processes import processor, wait_for
+from tests.processes import DEADLINE, processor, wait_for
 
 
 @pytest.fixture
@@ -226,6 +227,88 @@ def test_what_a_worker_did_that_lost_its_lease_is_not_written(db, dsn, called, e
     assert effects() == [(event, "2")]
 
 
+@pytest.mark.parametrize("suspects", [(True, False), (False, True), (True, True)])
+def test_a_suspect_runs_when_nothing_else_does(db, called, work, suspects):
+    @on("call.completed", outside=True)
+    def push(event):
+        called.append("began")
+        time.sleep(0.3)
+        called.append("ended")
+
+    for suspect in suspects:
+        add(db, "call.completed", suspect=suspect)
+
+    work()
+
+    assert called == ["began", "ended", "began", "ended"]
+
+
+def until(conn, event):
+    return look(conn, event, "next_attempt_at")
+
+
+def test_a_lease_is_prolonged_again_and_again_while_its_handler_runs(db, called, work, monkeypatch):
+    monkeypatch.setattr("processor.outside.EXTEND_SECONDS", 3)
+
+    @on("call.completed", outside=True)
+    def push(event):
+        for _ in range(2):
+            before = until(db, event.id)
+            wait_for(lambda before=before: until(db, event.id) > before)
+            called.append(event.attempt)
+
+    event = add(db, "call.completed")
+
+    work()
+
+    assert called == [1, 1]
+    assert look(db, event, "outcome") == ("handled",)
+
+
+def test_a_lease_that_another_worker_has_by_now_is_not_prolonged(db, called, work, monkeypatch):
+    monkeypatch.setattr("processor.outside.EXTEND_SECONDS", 3)
+
+    @on("call.completed", outside=True)
+    def push(event):
+        together.wait()
+        if event.id == lost:
+            db.execute("UPDATE webhook_events SET lease = 0, next_attempt_at = '2100-01-01' WHERE id = %s", [lost])
+        together.wait()
+        before = until(db, kept)
+        wait_for(lambda: until(db, kept) > before)
+
+    together = threading.Barrier(2, timeout=DEADLINE)
+    lost, kept = add(db, "call.completed"), add(db, "call.completed")
+
+    work()
+
+    assert look(db, lost, "lease, next_attempt_at = '2100-01-01', processed_at") == (0, True, None)
+    assert look(db, kept, "outcome") == ("handled",)
+
+
+def test_what_a_handler_comes_to_after_its_timeout_is_not_counted(db, called, effects, work):
+    @on("call.completed", outside=True, timeout=0.5)
+    def push(event):
+        if event.id == slow:
+            wait_for(lambda: look(db, slow, "last_error IS NOT NULL") == (True,))
+            late.set()
+            return lambda conn: conn.execute("INSERT INTO effects VALUES (%s, 'late')", [event.id])
+        return None
+
+    @on("call.ringing", outside=True)
+    def push_more(event):
+        assert late.wait(DEADLINE)
+
+    late = threading.Event()
+    slow, other = add(db, "call.completed"), add(db, "call.ringing")
+
+    work()
+
+    assert effects() == []
+    assert look(db, slow, "attempts, left(last_error, 7), processed_at") == (1, "Timeout", None)
+    assert look(db, other, "outcome") == ("handled",)
+
+
 def test_a_lapsed_lease_makes_a_suspect_and_one_that_lapsed_alone_is_blamed(db, called, work):
     on("call.completed", outside=True)(lambda event: RetryLater(600))
     first = add(db, "call.completed", lease=7, attempts=1)
@@ -248,11 +331,18 @@ def test_a_replay_while_it_runs_is_no_second_run_at_the_same_time(db, called, wo
     event = add(db, "call.completed")
     work()
 
-    assert look(db, event, "processed_at, next_attempt_at > now()") == (None, True), "it waits for the lease to end"
-    make_due(db)
-    work()
-    assert called == [0, 1]
+    assert called == [0, 1], "the second after the first"
     assert look(db, event, "outcome, replays") == ("handled", 1)
+
+
+def test_an_event_without_subject_goes_to_its_outside_handler_as_well(db, called, work):
+    on("call.completed", outside=True)(lambda event: called.append(event.id))
+    event = add(db, "call.completed", subject=None)
+
+    work()
+
+    assert called == [event]
+    assert look(db, event, "outcome, attempts") == ("handled", 1)
 
 
 def test_an_outside_handler_takes_the_event_alone():
@@ -299,6 +389,41 @@ def test_after_20_failures_in_a_row_its_events_wait_for_a_probe_and_spend_no_att
     handled = "SELECT count(*) FROM webhook_events WHERE outcome = 'handled' AND event_type = 'call.completed'"
     assert db.execute(handled).fetchone() == (30,)
     assert db.execute(open_breakers).fetchall() == []
+
+
+def test_of_all_workers_one_makes_the_probe(db, called):
+    on("call.completed", outside=True)(lambda event: None)
+    (handler,) = registry.HANDLERS
+    db.execute(
+        "INSERT INTO webhook_breakers (handler, failures, probe_at, last_error) VALUES (%s, 20, '2026-01-01', 'down')",
+        [handler.name],
+    )
+    ours, theirs = Breakers(), Breakers()
+    for breakers in (ours, theirs):
+        breakers.read(db)
+
+    assert [breakers.take_probe(db) for breakers in (ours, theirs)] == [handler, None]
+
+
+def test_waits_that_were_asked_for_open_no_breaker(db, called, work):
+    on("call.completed", outside=True)(lambda event: RetryLater(600))
+    for _ in range(25):
+        add(db, "call.completed")
+
+    work(concurrency=1)
+
+    assert db.execute("SELECT count(*) FROM webhook_breakers").fetchone() == (0,)
+
+
+def test_failures_of_an_events_other_handlers_open_no_breaker(db, called, work):
+    on("call.completed", outside=True)(lambda event: None)
+    on("call.completed")(lambda event, conn: 1 / 0)
+    for _ in range(25):
+        add(db, "call.completed")
+
+    work(concurrency=1)
+
+    assert db.execute("SELECT count(*) FROM webhook_breakers").fetchone() == (0,)
 
 
 def test_a_success_between_failures_keeps_the_breaker_closed(db, called, work):
@@ -398,3 +523,32 @@ def test_one_whose_writes_hang_is_ended_and_dies_and_harms_nobody(conn, fresh_ds
 
     late = "Timeout: its handler took more than 0.5 s"
     assert look(conn, hanging, "attempts, crashes, last_error") == (2, 0, late)
+
+
+def test_sigterm_gives_nothing_back_that_another_worker_has_by_now(conn, fresh_dsn, notes):
+    *_, last = [add(conn, "call.completed", payload={"seconds": 1}) for _ in range(3)]
+
+    with processor(fresh_dsn, *OPTIONS, "--concurrency", "1") as running:
+        wait_for(lambda: notes("began"))
+        wait_for(lambda: look(conn, last, "lease IS NOT NULL") == (True,))
+        conn.execute("UPDATE webhook_events SET lease = 0, next_attempt_at = '2100-01-01' WHERE id = %s", [last])
+        assert running.stop() == 0
+
+    assert look(conn, last, "lease, next_attempt_at = '2100-01-01', attempts") == (0, True, 1)
+
+
+def told_to_stop(process):
+    """Send a SIGTERM, and tell whether it had ended before."""
+    ended = process.poll() is not None
+    process.terminate()
+    return ended
+
+
+def test_the_second_sigterm_frees_what_was_leased_and_blames_nobody(conn, fresh_dsn, notes):
+    event = add(conn, "call.completed", payload={"seconds": 600})
+
+    with processor(fresh_dsn, *OPTIONS) as running:
+        wait_for(lambda: notes("began"))
+        wait_for(lambda: told_to_stop(running.process))
+
+    assert look(conn, event, "lease, next_attempt_at <= clock_timestamp(), suspect, crashes") == (None, True, False, 0)

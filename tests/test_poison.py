@@ -43,9 +43,9 @@ def test_an_event_that_kills_its_worker_is_blamed_alone_and_dies_at_the_third_ti
         assert running.process.poll() is None, "the supervisor replaced each worker"
 
     assert look(conn, poison, "crashes, attempts") == (3, 3)
-    kept = "SELECT attempt, result, error_class FROM webhook_attempts WHERE event_id = %s ORDER BY id"
-    rows = conn.execute(kept, [poison]).fetchall()
-    assert rows == [(1, "retry", "Crash"), (2, "retry", "Crash"), (3, "dead", "Crash")]
+    kept = "SELECT attempt, result, error_class, error LIKE %s FROM webhook_attempts WHERE event_id = %s ORDER BY id"
+    rows = conn.execute(kept, [f"%({how})", poison]).fetchall()
+    assert rows == [(1, "retry", "Crash", True), (2, "retry", "Crash", True), (3, "dead", "Crash", True)]
     assert effects(conn) == [(event,) for event in innocent]
     harmed = "SELECT count(*) FROM webhook_events WHERE id <> %s AND (outcome <> 'handled' OR crashes > 0 OR suspect)"
     assert conn.execute(harmed, [poison]).fetchone() == (0,)
@@ -69,6 +69,26 @@ def test_a_handler_that_never_ends_is_ended_and_its_attempt_counted(conn, fresh_
 
     assert look(conn, poison, "attempts, crashes") == (2, 0)
     assert effects(conn) == [(event,) for event in innocent]
+
+
+def test_being_ended_is_no_crash_also_for_an_event_that_ran_alone(conn, fresh_dsn):
+    poison = add(conn, "poison.loop")
+
+    with processor(fresh_dsn, *OPTIONS):
+        wait_for(lambda: look(conn, poison, "attempts > 0") == (True,))
+        conn.execute("UPDATE webhook_events SET next_attempt_at = now() WHERE id = %s", [poison])
+        wait_for(lambda: dead(conn, poison))
+
+    assert look(conn, poison, "attempts, crashes, suspect") == (2, 0, False)
+
+
+def test_an_event_that_was_ended_yields_as_its_handler_has_it(conn, fresh_dsn):
+    poison = add(conn, "poison.sleep")  # skip_after=60
+
+    with processor(fresh_dsn, *OPTIONS):
+        wait_for(lambda: look(conn, poison, "attempts") == (1,))
+
+    assert look(conn, poison, "yields_at IS NOT NULL") == (True,)
 
 
 def sessions(conn):

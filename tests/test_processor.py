@@ -130,6 +130,19 @@ def test_discard_makes_a_dead_letter_with_its_reason_and_no_writes(db, effects):
     assert effects() == []
 
 
+@pytest.mark.parametrize("how", ["processed_at = now()", "dead_at = now(), last_error = 'by hand'"])
+def test_an_event_that_its_handler_closed_itself_stays_as_it_is(db, how):
+    @on("call.ringing")
+    def handle(event, conn):
+        conn.execute(f"UPDATE webhook_events SET {how} WHERE id = {event.id}".encode())
+
+    event = add(db)
+
+    process(db)
+
+    assert look(db, event, "outcome IS DISTINCT FROM 'handled', attempts") == (True, 0)
+
+
 def test_several_handlers_of_a_type_run_in_one_transaction(db, effects):
     on("call.ringing")(write)
 

@@ -1,5 +1,7 @@
 """Replay and skip by plain SQL, as an operator types it into psql."""
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -34,6 +36,19 @@ def test_a_dead_letter_is_revived_though_its_processed_at_is_null_already(db, se
     assert look(db, event, "dead_at, attempts, last_error, replays") == (None, 0, None, 1)
     process(db)
     assert seen == [(event, 1, 1)]
+
+
+def test_a_replayed_event_has_nothing_left_of_its_earlier_life(db):
+    earlier: dict[str, Any] = {
+        "attempts": 2, "crashes": 2, "suspect": True, "parked": True, "yields_at": "2026-01-01", "lease": 7,
+        "seconds": 1.5, "handler_version": "v1", "last_error": "was down", "dead_at": "2026-01-01",
+    }  # fmt: skip
+    replayed, new = add(db, **earlier), add(db)
+
+    db.execute("UPDATE webhook_events SET processed_at = NULL WHERE id = %s", [replayed])
+
+    columns = ", ".join(earlier)
+    assert look(db, replayed, columns) == look(db, new, columns)
 
 
 def test_an_event_that_waits_to_be_retried_is_due_at_once(db, seen):

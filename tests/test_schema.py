@@ -19,7 +19,7 @@ NAMES = {
     "headers": "{}", "payload": "{}", "parse_error": None, "state": None, "outcome": "handled",
     "shut_types": None, "shut_providers": None, "shut_sources": None, "after_at": "-infinity", "after_id": 0,
     "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
-    "yields": None,
+    "yields": None, "replays": [0],
     "after": 0, "dead_for": None,
     "within": None, "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",

@@ -12,8 +12,10 @@ DECLARE
 BEGIN
     EXECUTE format('SELECT EXISTS (SELECT FROM %I.%I WHERE run_id = $1)', TG_TABLE_SCHEMA, TG_TABLE_NAME)
        INTO here USING NEW.run_id;
-    -- A handler may well check its constraints early.
-    IF here AND current_query() !~* '^\s*set\s+constraints' THEN
+    IF here AND current_query() ~* '^\s*set\s+constraints\s+all' THEN
+        RAISE invalid_transaction_termination
+            USING MESSAGE = 'a handler must name the constraints that it sets, not ALL';
+    ELSIF here THEN
         RAISE invalid_transaction_termination
             USING MESSAGE = 'a handler must not commit the transaction it was given';
     END IF;
@@ -43,7 +45,7 @@ CREATE FUNCTION webhook_claim(
 LANGUAGE plpgsql
 -- Planned once a session, and always along the indexes: what there is to read is small, whatever the tables' sizes.
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
 AS $$
 DECLARE
     in_hand        bigint[];
@@ -52,6 +54,7 @@ DECLARE
     paused_until   timestamptz;
     due            record;
     passed         record;
+    waiting        record;  -- the first suspect that was passed by, since others came first
     free           bigint[];
     mine           text[];
     busy           text[] := '{}';
@@ -61,21 +64,24 @@ DECLARE
     locks          integer := 0;
     ended          boolean;
     parking        integer;
-    parked_so_far  integer := 0;
+    begun_at       timestamptz := after_at;
+    begun_id       bigint := after_id;
 BEGIN
+    ids := '{}';
     run_id := nextval('webhook_run_ids');
     PERFORM pg_advisory_xact_lock(1751673961, run_id::integer);
     INSERT INTO webhook_guards VALUES (run_id);
     SELECT coalesce(array_agg(event_id), '{}') INTO in_hand FROM webhook_runs, unnest(event_ids) AS event_id;
     SELECT coalesce(array_agg(name) FILTER (WHERE kind = 'source'), '{}'),
            coalesce(array_agg(name) FILTER (WHERE kind = 'type'), '{}'),
-           least(min(until), now() + interval '5 minutes')
+           min(until)
       INTO paused_sources, paused_types, paused_until
       FROM webhook_pauses WHERE until IS NULL OR until > now();
 
     LOOP
         free := '{}';
         mine := '{}';
+        waiting := NULL;
         seen := 0;
         ended := false;
         FOR due IN
@@ -97,8 +103,11 @@ BEGIN
             seen := seen + 1;
             seen_ids := seen_ids || due.id;
             seen_at := seen_at || due.next_attempt_at;
-            CONTINUE WHEN due.subject = ANY (mine) OR due.subject = ANY (busy)
-                       OR (due.suspect AND cardinality(free) + cardinality(mine) > 0);
+            IF due.suspect AND cardinality(free) + cardinality(mine) > 0 THEN
+                waiting := coalesce(waiting, due);
+                CONTINUE;
+            END IF;
+            CONTINUE WHEN due.subject = ANY (mine) OR due.subject = ANY (busy);
             IF due.subject IS NULL THEN
                 free := free || due.id;
             ELSIF pg_try_advisory_xact_lock(hashtextextended(due.subject, 1751673961)) THEN
@@ -117,33 +126,48 @@ BEGIN
             after_id := due.id;
         END IF;
 
-        WITH head AS MATERIALIZED (
-            SELECT subject.name, first.id,
-                   CASE WHEN first.paused THEN paused_until
-                        ELSE least(first.next_attempt_at, first.yields_at) END AS until
+        WITH first AS MATERIALIZED (
+            SELECT subject.name, first.id, first.next_attempt_at,
+                   least(CASE WHEN first.paused THEN paused_until ELSE first.next_attempt_at END,
+                         first.yields_at, now() + interval '5 minutes') AS until
               FROM unnest(mine) AS subject (name)
              CROSS JOIN LATERAL (
                 SELECT id, next_attempt_at, yields_at,
                        source = ANY (paused_sources) OR event_type = ANY (paused_types) AS paused
                   FROM webhook_events
-                 WHERE subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
-                   AND (yields_at IS NULL OR yields_at > clock_timestamp())
-                 ORDER BY id LIMIT 1) AS first
+                 WHERE (webhook_events.subject, id) > (subject.name, 0)
+                   AND (webhook_events.subject, id) <= (subject.name, 9223372036854775807)
+                   AND processed_at IS NULL AND dead_at IS NULL
+                   AND (yields_at IS NULL OR yields_at > clock_timestamp() OR lease IS NOT NULL)
+                 ORDER BY webhook_events.subject, id LIMIT 1) AS first
              WHERE first.next_attempt_at > clock_timestamp() OR first.paused
+        ), head AS MATERIALIZED (
+            -- Locked, so that who frees it waits, and then sees what was parked behind it.
+            SELECT first.name, first.id, first.until
+              FROM first JOIN webhook_events AS event
+                ON event.id = first.id AND event.next_attempt_at = first.next_attempt_at
+             WHERE event.processed_at IS NULL AND event.dead_at IS NULL
+             ORDER BY event.id FOR UPDATE OF event SKIP LOCKED
         ), follower AS MATERIALIZED (
             SELECT next.id, head.until
               FROM head
              CROSS JOIN LATERAL (
                 SELECT id FROM webhook_events
-                 WHERE subject = head.name AND processed_at IS NULL AND dead_at IS NULL
-                   AND id > head.id AND next_attempt_at < head.until
-                   AND (yields_at IS NULL OR yields_at > clock_timestamp())
-                 ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED) AS next
+                 WHERE (subject, id) > (head.name, head.id)
+                   AND (subject, id) <= (head.name, 9223372036854775807)
+                   AND processed_at IS NULL AND dead_at IS NULL
+                   AND next_attempt_at <= now() AND (yields_at IS NULL OR yields_at > clock_timestamp())
+                 ORDER BY subject, id LIMIT 1000 FOR UPDATE SKIP LOCKED) AS next
         )
         UPDATE webhook_events AS event SET next_attempt_at = follower.until, parked = true
           FROM follower WHERE event.id = follower.id;
         GET DIAGNOSTICS parking = ROW_COUNT;
-        parked_so_far := parked_so_far + parking;
+        -- Committed before anything runs: nobody waits long for a head that was locked. Then all is looked at again.
+        IF parking > 0 THEN
+            after_at := begun_at;
+            after_id := begun_id;
+            EXIT;
+        END IF;
 
         WITH ordered AS MATERIALIZED (
             SELECT next.id, next.suspect, next.place,
@@ -151,20 +175,26 @@ BEGIN
                        AND next.ready AS ready
               FROM unnest(mine) AS subject (name)
              CROSS JOIN LATERAL (
-                SELECT id, suspect, row_number() OVER (ORDER BY id) AS place,
-                       coalesce(yields_at <= clock_timestamp(), false) AS yields,
-                       next_attempt_at <= clock_timestamp() AND id <> ALL (in_hand)
-                       AND source <> ALL (paused_sources) AND event_type <> ALL (paused_types)
-                       AND (only_sources IS NULL OR source = ANY (only_sources))
-                       AND (only_types IS NULL OR event_type = ANY (only_types))
-                       AND (shut_types IS NULL OR NOT EXISTS (
-                        SELECT FROM unnest(shut_types, shut_providers, shut_sources) AS shut (type, provider, source)
-                         WHERE event.event_type = shut.type AND event.provider = coalesce(shut.provider, event.provider)
-                           AND event.source = coalesce(shut.source, event.source))) AS ready
-                  FROM webhook_events AS event
-                 WHERE event.subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
-                   AND (yields_at IS NULL OR yields_at > clock_timestamp() OR next_attempt_at <= clock_timestamp())
-                 ORDER BY id LIMIT prefix) AS next
+                SELECT id, suspect, yields, ready, row_number() OVER (ORDER BY pending.subject, id) AS place
+                  FROM (SELECT event.subject, id, suspect,
+                               lease IS NULL AND coalesce(yields_at <= clock_timestamp(), false) AS yields,
+                               next_attempt_at <= clock_timestamp() AND id <> ALL (in_hand)
+                               AND source <> ALL (paused_sources) AND event_type <> ALL (paused_types)
+                               AND (only_sources IS NULL OR source = ANY (only_sources))
+                               AND (only_types IS NULL OR event_type = ANY (only_types))
+                               AND (shut_types IS NULL OR NOT EXISTS (
+                                   SELECT FROM unnest(shut_types, shut_providers, shut_sources)
+                                               AS shut (type, provider, source)
+                                    WHERE event.event_type = shut.type
+                                      AND event.provider = coalesce(shut.provider, event.provider)
+                                      AND event.source = coalesce(shut.source, event.source))) AS ready
+                          FROM webhook_events AS event
+                         -- Compared as rows, which no index but that of subjects can answer, whatever the statistics.
+                         WHERE (event.subject, id) > (subject.name, 0)
+                           AND (event.subject, id) <= (subject.name, 9223372036854775807)
+                           AND processed_at IS NULL AND dead_at IS NULL) AS pending
+                 WHERE ready OR NOT yields
+                 ORDER BY pending.subject, id LIMIT prefix) AS next
             UNION ALL
             SELECT id, suspect, 1, true FROM webhook_events WHERE id = ANY (free)
         ), candidate AS MATERIALIZED (
@@ -188,11 +218,16 @@ BEGIN
         SELECT coalesce(array_agg(id ORDER BY id), '{}') INTO ids FROM kept WHERE whole;
 
         -- The bounds: on what one call reads, parks, and holds in the server's table of locks.
-        EXIT WHEN ended OR ids <> '{}' OR parked_so_far > 0 OR locks >= 500 OR cardinality(seen_ids) >= 10000;
+        IF ids = '{}' AND waiting IS NOT NULL THEN
+            after_at := waiting.next_attempt_at;
+            after_id := waiting.id - 1;
+            ended := false;
+        END IF;
+        EXIT WHEN ended OR ids <> '{}' OR locks >= 500 OR cardinality(seen_ids) >= 10000;
     END LOOP;
 
     blocked := ids = '{}' AND cardinality(seen_ids) > 0;
-    more := ids = '{}' AND NOT ended AND (parked_so_far > 0 OR locks > 0);
+    more := ids = '{}' AND (parking > 0 OR NOT ended);
     IF NOT more THEN
         -- The next may begin at the first that was seen and not taken; what is as young as this can still be
         -- joined by elder ones, whose commit is under way.
@@ -203,6 +238,8 @@ BEGIN
         IF passed.id IS NOT NULL THEN
             after_at := passed.at;
             after_id := passed.id - 1;
+        ELSIF ended THEN
+            after_at := now();
         END IF;
         IF after_at > now() - interval '3 seconds' THEN
             after_at := now() - interval '3 seconds';
@@ -220,15 +257,21 @@ BEGIN
           WHERE id IN (SELECT id FROM %1$I.%2$I
                         WHERE subject = $1 AND parked AND processed_at IS NULL AND dead_at IS NULL
                         ORDER BY id FOR UPDATE SKIP LOCKED)', TG_TABLE_SCHEMA, TG_TABLE_NAME)
-      USING NEW.subject;
+      USING OLD.subject;
     RETURN NULL;
 END $$;
 
 CREATE TRIGGER webhook_events_release
     AFTER UPDATE OF processed_at, dead_at, next_attempt_at, yields_at ON webhook_events FOR EACH ROW
-    WHEN (NEW.subject IS NOT NULL AND NOT OLD.parked AND OLD.next_attempt_at > now()
-          AND OLD.processed_at IS NULL AND OLD.dead_at IS NULL
-          AND (NEW.processed_at IS NOT NULL OR NEW.dead_at IS NOT NULL OR NEW.next_attempt_at < OLD.next_attempt_at))
+    WHEN (OLD.subject IS NOT NULL AND NOT OLD.parked AND OLD.processed_at IS NULL AND OLD.dead_at IS NULL
+          AND (NEW.outcome = 'skipped'
+               OR (OLD.next_attempt_at > now()
+                   AND (NEW.processed_at IS NOT NULL OR NEW.dead_at IS NOT NULL
+                        OR NEW.next_attempt_at < OLD.next_attempt_at))))
+    EXECUTE FUNCTION webhook_events_release();
+
+CREATE TRIGGER webhook_events_release_at_delete AFTER DELETE ON webhook_events FOR EACH ROW
+    WHEN (OLD.subject IS NOT NULL AND NOT OLD.parked AND OLD.processed_at IS NULL AND OLD.dead_at IS NULL)
     EXECUTE FUNCTION webhook_events_release();
 
 -- So too when a pause ends by hand: what still has to wait is parked again.
@@ -244,11 +287,16 @@ BEGIN
 END $$;
 
 CREATE TRIGGER webhook_pauses_release AFTER UPDATE OR DELETE ON webhook_pauses
-    FOR EACH STATEMENT EXECUTE FUNCTION webhook_pauses_release();
+    FOR EACH ROW EXECUTE FUNCTION webhook_pauses_release();
 
 CREATE OR REPLACE FUNCTION webhook_events_replay() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
+    -- Leased, it is running now: its worker sees that it was replayed, and has it run again after that.
+    IF OLD.lease IS NOT NULL AND OLD.processed_at IS NULL AND OLD.dead_at IS NULL THEN
+        NEW.replays := OLD.replays + 1;
+        RETURN NEW;
+    END IF;
     NEW.outcome := NULL;
     NEW.dead_at := NULL;
     NEW.last_error := NULL;
@@ -259,11 +307,8 @@ BEGIN
     NEW.yields_at := NULL;
     NEW.seconds := NULL;
     NEW.handler_version := NULL;
-    -- Leased, it may be running: what it comes to is not written any more, and it is run again when the lease ends.
-    IF OLD.lease IS NULL OR OLD.processed_at IS NOT NULL OR OLD.dead_at IS NOT NULL THEN
-        NEW.next_attempt_at := clock_timestamp();
-    END IF;
     NEW.lease := NULL;
+    NEW.next_attempt_at := clock_timestamp();
     NEW.replays := OLD.replays + 1;
     RETURN NEW;
 END $$;
