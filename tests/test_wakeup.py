@@ -8,7 +8,7 @@ from functools import partial
 import psycopg
 import pytest
 
-from processor import wakeup
+from processor import registry, wakeup
 from processor.cli import run
 from processor.loop import Processor
 from processor.session import Session
@@ -208,6 +208,7 @@ def test_a_session_that_hears_nothing_is_to_be_replaced(sessions, caplog, monkey
 def test_a_processor_that_hears_nothing_connects_anew_and_is_woken_again(db, dsn, monkeypatch):
     monkeypatch.setattr(wakeup, "SILENCE", 0.1)
     monkeypatch.setattr(wakeup, "PATIENCE", 1.0)
+    monkeypatch.setattr(registry, "HANDLERS", [])
     monkeypatch.setattr(wakeup, "RETRY", 0.1)  # a busy machine may not be heard in time, and is to listen again
     opened = []
 
