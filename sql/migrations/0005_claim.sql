@@ -135,11 +135,9 @@ BEGIN
                 SELECT id, next_attempt_at, yields_at,
                        source = ANY (paused_sources) OR event_type = ANY (paused_types) AS paused
                   FROM webhook_events
-                 WHERE (webhook_events.subject, id) > (subject.name, 0)
-                   AND (webhook_events.subject, id) <= (subject.name, 9223372036854775807)
-                   AND processed_at IS NULL AND dead_at IS NULL
+                 WHERE subject = subject.name AND processed_at IS NULL AND dead_at IS NULL
                    AND (yields_at IS NULL OR yields_at > clock_timestamp() OR lease IS NOT NULL)
-                 ORDER BY webhook_events.subject, id LIMIT 1) AS first
+                 ORDER BY id LIMIT 1) AS first
              WHERE first.next_attempt_at > clock_timestamp() OR first.paused
         ), head AS MATERIALIZED (
             -- Locked, so that who frees it waits, and then sees what was parked behind it.
@@ -153,11 +151,10 @@ BEGIN
               FROM head
              CROSS JOIN LATERAL (
                 SELECT id FROM webhook_events
-                 WHERE (subject, id) > (head.name, head.id)
-                   AND (subject, id) <= (head.name, 9223372036854775807)
+                 WHERE subject = head.name AND id > head.id
                    AND processed_at IS NULL AND dead_at IS NULL
                    AND next_attempt_at <= now() AND (yields_at IS NULL OR yields_at > clock_timestamp())
-                 ORDER BY subject, id LIMIT 1000 FOR UPDATE SKIP LOCKED) AS next
+                 ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED) AS next
         )
         UPDATE webhook_events AS event SET next_attempt_at = follower.until, parked = true
           FROM follower WHERE event.id = follower.id;
@@ -175,8 +172,8 @@ BEGIN
                        AND next.ready AS ready
               FROM unnest(mine) AS subject (name)
              CROSS JOIN LATERAL (
-                SELECT id, suspect, yields, ready, row_number() OVER (ORDER BY pending.subject, id) AS place
-                  FROM (SELECT event.subject, id, suspect,
+                SELECT id, suspect, yields, ready, row_number() OVER (ORDER BY id) AS place
+                  FROM (SELECT id, suspect,
                                lease IS NULL AND coalesce(yields_at <= clock_timestamp(), false) AS yields,
                                next_attempt_at <= clock_timestamp() AND id <> ALL (in_hand)
                                AND source <> ALL (paused_sources) AND event_type <> ALL (paused_types)
@@ -189,12 +186,9 @@ BEGIN
                                       AND event.provider = coalesce(shut.provider, event.provider)
                                       AND event.source = coalesce(shut.source, event.source))) AS ready
                           FROM webhook_events AS event
-                         -- Compared as rows, which no index but that of subjects can answer, whatever the statistics.
-                         WHERE (event.subject, id) > (subject.name, 0)
-                           AND (event.subject, id) <= (subject.name, 9223372036854775807)
-                           AND processed_at IS NULL AND dead_at IS NULL) AS pending
+                         WHERE event.subject = subject.name AND processed_at IS NULL AND dead_at IS NULL) AS pending
                  WHERE ready OR NOT yields
-                 ORDER BY pending.subject, id LIMIT prefix) AS next
+                 ORDER BY id LIMIT prefix) AS next
             UNION ALL
             SELECT id, suspect, 1, true FROM webhook_events WHERE id = ANY (free)
         ), candidate AS MATERIALIZED (
