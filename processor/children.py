@@ -5,9 +5,44 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+OnSignal = Callable[[int, FrameType | None], object] | signal.Handlers
+
+
+def fork(work: Callable[[], int]) -> int:
+    """Start a process of our own that does *work*, which returns its exit code, and return its pid.
+
+    It is in a session of its own, and killed when we die. SIGTERM and SIGINT are held back from it until *work* calls
+    hear(): by our handlers, a signal that both had seen would be its second. Nothing that *work* raises gets out.
+    """
+    tie = tie_to_us(signal.SIGKILL)
+    sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.setsid()
+            if tie:
+                tie()
+            code = work()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    return pid
+
+
+def hear(on_signal: OnSignal) -> None:
+    """Have SIGTERM and SIGINT do that in this process from now on."""
+    for number in SIGNALS:
+        signal.signal(number, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def ended_with_us(number: signal.Signals) -> dict[str, Any]:

@@ -3,17 +3,16 @@
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
+from functools import partial
 
 import psycopg
 from psycopg import Connection
 
-from processor.children import tie_to_us
+from processor.children import fork, hear
 from processor.failure import describe
 from processor.prune import Ages, Prune
 
@@ -21,7 +20,6 @@ log = logging.getLogger("processor")
 
 EVERY = 3600.0  # seconds between two prunes of one processor
 WITHIN = timedelta(minutes=50)  # and at least so long between two of all processors together
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass
@@ -44,13 +42,7 @@ class Pruner:
         if self.ages is None or self.pid or time.monotonic() < self.due:
             return
         self.due = time.monotonic() + EVERY
-        tie = tie_to_us(signal.SIGKILL)
-        sys.stderr.flush()
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the child no longer has our handlers
-        self.pid = os.fork()
-        if self.pid == 0:
-            self._prune(self.ages, tie)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        self.pid = fork(partial(self._prune, self.ages))
 
     def stop(self) -> None:
         """End the prune that is under way."""
@@ -59,15 +51,10 @@ class Pruner:
             os.waitpid(self.pid, 0)
             self.pid = 0
 
-    def _prune(self, ages: Ages, tie: Callable[[], None] | None) -> NoReturn:
-        """Be the process that prunes; never return from it."""
+    def _prune(self, ages: Ages) -> int:
+        """Be the process that prunes, and return its exit code."""
         try:
-            os.setsid()
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            if tie:
-                tie()
+            hear(signal.SIG_DFL)
             prune = Prune(ages)
             with self.connect() as conn:
                 prune.run(conn, WITHIN)
@@ -77,6 +64,4 @@ class Pruner:
             log.error("prune refused cause=%s; see `processor db sql --grants`", describe(error))
         except BaseException as error:  # noqa: BLE001 - whatever it is, it ends here and not in the supervisor's code
             log.warning("prune failed cause=%s", describe(error))
-        finally:
-            sys.stderr.flush()
-            os._exit(0)
+        return 0

@@ -7,19 +7,17 @@ tells what it is at through a page of shared memory: no call to the system an ev
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import NoReturn
 
 import psycopg
 from psycopg import Connection
 
 from processor.backoff import backoff
-from processor.children import tie_to_us
+from processor.children import fork, hear
 from processor.failure import describe
 from processor.loop import CRASHES_MAX, Processor
 from processor.outcome import log_crashes
@@ -30,7 +28,6 @@ from sql import load
 
 log = logging.getLogger("processor")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TICK = 0.1  # seconds between two looks at the workers
 BAD_CONFIGURATION = 78  # a worker that ends with it would do so again: all end
 RESTART_SECONDS = 1.0  # a worker that lived shorter is replaced after so long, so that a broken one doesn't spin
@@ -96,15 +93,8 @@ class Supervisor:
         return code
 
     def _start(self, make: Callable[[], Processor]) -> Child:
-        page, tie = Page(), tie_to_us(signal.SIGKILL)
-        sys.stderr.flush()
-        # Held back until the child has a handler of its own: by ours, a signal that both had seen would be its second.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            _work(make, page, self.interval, tie)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        return Child(make, pid, page, time.monotonic())
+        page = Page()
+        return Child(make, fork(lambda: _work(make, page, self.interval)), page, time.monotonic())
 
     def _collect(self) -> int:
         """Take leave of the workers that ended; have each replaced. Return the code of one with a bad configuration."""
@@ -212,26 +202,18 @@ class Supervisor:
         child.killed = True
 
 
-def _work(make: Callable[[], Processor], page: Page, interval: float, tie: Callable[[], None] | None) -> NoReturn:
-    """Be a worker, in its own process; never return from it."""
-    code = 1
+def _work(make: Callable[[], Processor], page: Page, interval: float) -> int:
+    """Be a worker, in its own process, and return its exit code."""
     try:
-        os.setsid()  # Ctrl-C in the terminal goes to the supervisor alone
-        if tie:
-            tie()
         worker = make()
-        for number in SIGNALS:
-            signal.signal(number, lambda *_: worker.stopping.set())
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        hear(lambda *_: worker.stopping.set())
         worker.page = page
         totals = worker.run(interval)
         log.info("worker stopped %s", " ".join(f"{name}={count}" for name, count in asdict(totals).items()))
-        code = 0
     except psycopg.errors.InsufficientPrivilege as error:
         log.error("worker stopped cause=%s; see `processor db sql --grants`", describe(error))
-        code = BAD_CONFIGURATION
+        return BAD_CONFIGURATION
     except BaseException as error:  # noqa: BLE001 - whatever it is, it ends here and not in the supervisor's code
         log.error("worker failed cause=%s", describe(error))
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+        return 1
+    return 0
