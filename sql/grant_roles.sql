@@ -4,7 +4,7 @@
 -- out  nothing
 --
 -- webhook_receiver: insert events and duplicates, see keys. Not payloads, no change, no delete.
--- webhook_processor: read and complete events, write the handlers' tables. No DDL, no insert of events.
+-- webhook_processor: read, complete and emit events, write the handlers' tables. No DDL, no delete of events.
 -- webhook_pruner: delete old events, for the login of `processor db prune`, `run --prune-...` and `dead purge`.
 DO $$
 BEGIN
@@ -20,9 +20,10 @@ BEGIN
     GRANT INSERT, SELECT (id, source, event_id, body_sha256) ON webhook_events TO webhook_receiver;
     GRANT INSERT ON webhook_duplicates TO webhook_receiver;
     GRANT SELECT ON webhook_migrations TO webhook_receiver, webhook_processor;
-    GRANT SELECT, UPDATE ON webhook_events TO webhook_processor;
+    GRANT SELECT, INSERT, UPDATE ON webhook_events TO webhook_processor;
     GRANT SELECT, INSERT, DELETE ON webhook_guards TO webhook_processor;
-    GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_attempts, webhook_pauses, webhook_breakers TO webhook_processor;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_attempts, webhook_pauses, webhook_breakers, webhook_expectations
+       TO webhook_processor;
     GRANT SELECT, INSERT, UPDATE ON webhook_actions TO webhook_processor, webhook_pruner;
     GRANT DELETE ON webhook_actions TO webhook_pruner;
     GRANT SELECT, UPDATE, DELETE ON webhook_events TO webhook_pruner;

@@ -21,7 +21,7 @@ NAMES = {
     "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
     "yields": None, "replays": [0],
     "after": 0, "dead_for": None,
-    "within": None, "before": "2026-01-01", "bodies_before": None, "bodies": False,
+    "within": "10 min", "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
 }  # fmt: skip
 EVENT = (
@@ -85,6 +85,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0004 attempts_and_pauses",
             "0005 claim",
             "0006 actions_and_retention",
+            "0008 expectations",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
@@ -241,7 +242,8 @@ def test_the_receivers_role_can_do_nothing_else(as_role, statement):
 def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as_role):
     for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "show_event",
                  "list_attempts", "list_actions", "begin_action", "advance_action", "set_pause", "end_pause",
-                 "list_pauses", "list_breakers", "guard_rehearsal", "diagnose", "old_snapshots"):  # fmt: skip
+                 "list_pauses", "list_breakers", "guard_rehearsal", "diagnose", "old_snapshots", "emit_event",
+                 "expect", "fulfil"):  # fmt: skip
         statement = statements.load(name)
         names = {key: NAMES.get(key, "text") for key in re.findall(r"%\((\w+)\)", statement.decode())}
         as_role("webhook_processor", statement, names)
@@ -251,14 +253,14 @@ def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as
 @pytest.mark.parametrize(
     "statement",
     [
-        "INSERT INTO webhook_events (source, provider, event_id, event_type) VALUES ('a', 'a', 'a', 'a')",
         "DELETE FROM webhook_events",
+        "TRUNCATE webhook_expectations",
         "DROP TABLE calls",
         "ALTER TABLE calls ADD more text",
         "CREATE TABLE mine ()",
         "CREATE ROLE friend",
     ],
 )
-def test_the_processors_role_has_no_ddl_and_makes_no_events(as_role, statement):
+def test_the_processors_role_has_no_ddl_and_deletes_no_events(as_role, statement):
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_role("webhook_processor", statement)
