@@ -22,6 +22,7 @@ from processor.attempt import CONFLICTS_MAX, Call, Refused, attempt, call_all, f
 from processor.claim import Claimed, Scope, claim, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
+from processor.expect import raise_overdue
 from processor.failure import describe
 from processor.migrations import PENDING
 from processor.outcome import Journal, Outcome, Totals, log_crashes
@@ -40,6 +41,8 @@ GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died
+OVERDUE_SECONDS = 1.0  # between two looks for what is overdue, at least
+OVERDUE_SHARE = 20  # and so many times what the last one took: it reads all that a backlog keeps from being overdue
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Processor:
     lost: whether the database did not answer the last time.
     run_id, backend: the batch in hand, or the last one, and the server's process for it.
     conflicts: batches in a row that lost to another's transaction.
+    settled_at: when it last looked for workers that died; overdue_at: when it will look for what is overdue.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
     listen: whether to let the receiver end a wait, before the interval is over.
     """
@@ -79,6 +83,7 @@ class Processor:
     backend: int = 0
     conflicts: int = 0
     settled_at: float = float("-inf")
+    overdue_at: float = float("-inf")
     timeout: float = TIMEOUT
     page: Page | None = None
     listen: bool = True
@@ -169,10 +174,18 @@ class Processor:
             self.session = None
 
     def settle(self, session: Session) -> None:
-        """Find the runs of workers that died, and blame the event that ran alone, suspect those that ran together."""
+        """Blame the event that ran alone in a worker that died, suspect those that ran together; raise what is overdue.
+
+        Comes before a claim, so an idle worker does it every --interval seconds: soon enough for what is late anyway.
+        """
         if session.control is None:
             return
         log_crashes(session.control.execute(load("reap_runs"), {"most": CRASHES_MAX}))
+        began = time.monotonic()
+        if began >= self.overdue_at:
+            raise_overdue(session.control)
+            took = time.monotonic() - began
+            self.overdue_at = began + max(OVERDUE_SECONDS, OVERDUE_SHARE * took)
 
     def batch(self, session: Session, most: int) -> Batch:
         """Attempt at most so many due events in one transaction, and log what became of each once it is committed.

@@ -14,6 +14,7 @@ from psycopg.types.json import set_json_loads
 from processor import actions
 from processor.claim import Scope
 from processor.event import read_payload
+from processor.expect import raise_overdue
 from processor.loop import BATCH_SIZE
 from processor.outcome import Totals
 from processor.session import Session
@@ -161,13 +162,14 @@ def process_once(
 ) -> Totals:
     """Attempt what is due now, with the handlers registered so far, and return what became of it.
 
-    Commits every batch. Raises psycopg.OperationalError when the database goes away, Refused when a batch's
-    commit is refused (`processor run` then finds the event to blame). An event that ends the process is not
-    counted: that takes a second connection, as `processor run` has it.
+    What is overdue is put into the inbox first. Commits that, and every batch. Raises psycopg.OperationalError when the
+    database goes away, Refused when a batch's commit is refused (`processor run` then finds the event to blame). An
+    event that ends the process is not counted: that takes a second connection, as `processor run` has it.
     """
     totals, isolation = Totals(), conn.isolation_level
     conn.isolation_level = IsolationLevel.READ_COMMITTED
     try:
+        raise_overdue(conn)
         workers = [make() for make in Crew(lambda: conn, batch_size, scope or Scope()).makes()]
         while workers and totals.claimed != max_events:
             most = batch_size if max_events is None else min(batch_size, max_events - totals.claimed)
