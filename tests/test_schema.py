@@ -86,6 +86,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0005 claim",
             "0006 actions_and_retention",
             "0008 expectations",
+            "0009 claim_suspects",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
