@@ -12,7 +12,7 @@ from processor.expect import raise_overdue
 from processor.loop import Processor
 from processor.session import Session
 from tests.inbox import add, look, process
-from tests.processes import processor, wait_for
+from tests.processes import DEADLINE, processor, wait_for
 
 HOUR = timedelta(hours=1)
 NOW = timedelta(0)
@@ -136,6 +136,17 @@ def test_several_workers_raise_what_is_overdue_once(db, dsn):
 
     assert len(raised(db)) == len(set(raised(db))) == 1500
     assert armed(db) == []
+
+
+def test_who_waits_is_woken_by_what_is_overdue(db, dsn):
+    with psycopg.connect(dsn, autocommit=True) as listener:
+        listener.execute("LISTEN webhook_events")
+        arm(db)
+        arm(db, "call/2")
+
+        raise_overdue(db)
+
+        assert [told.payload for told in listener.notifies(timeout=DEADLINE, stop_after=1)] == [""]
 
 
 @pytest.mark.parametrize("waits", [{}, {"last_error": "x", "attempts": 3, "next_attempt_at": "2100-01-01"}])
