@@ -28,7 +28,7 @@ FORGET = (
 )
 KEEP = b"RELEASE SAVEPOINT event; " + FORGET
 UNDO = b"ROLLBACK TO SAVEPOINT event; " + KEEP
-
+SWAPPED = "a handler ended the transaction it was given, and began another"
 
 Call = tuple[Handler, Callable[[Connection], Any]]  # what is called with the connection, and whose it is
 
@@ -56,7 +56,12 @@ def attempt(conn: Connection, event: Event, handlers: list[Handler], settings: b
         if event.parse_error is not None:  # a replayed one: still not readable, so still not skipped
             return Outcome(event, "dead", event.parse_error, counted=False)
         return Outcome(event, "no_handler", counted=False)
-    return call_all(conn, event, [(handler, partial(handler.function, event)) for handler in handlers], settings)
+    return call_all(conn, event, calls_of(event, handlers), settings)
+
+
+def calls_of(event: Event, handlers: list[Handler]) -> list[Call]:
+    """Return the calls of these handlers, none of which is outside."""
+    return [(handler, partial(handler.function, event)) for handler in handlers]
 
 
 def call_all(conn: Connection, event: Event, calls: list[Call], settings: bytes = b"") -> Outcome:

@@ -16,6 +16,7 @@ from processor.command import INTERRUPTED, OVER_THRESHOLD, connection, json_opti
 from processor.options import Duration
 
 HEADLINE = ["oldest", "unprocessed", "due", "retrying", "dead", "processed_last_hour"]
+TOTALS = ["unprocessed", "processed", "event_types", "oldest_unprocessed"]
 BY_TYPE = ["source", "event_type", "unprocessed", "due", "retrying", "dead", "processed_last_hour", "oldest"]
 BREAKERS = ["handler", "failures", "opened_at", "probe_at", "last_error"]
 
@@ -32,9 +33,16 @@ Status = dict[str, Any]
     help="Exit 4 where an event has waited for 60s, 15m or longer.",
 )
 @click.option("--fail-if-dead", type=click.IntRange(min=1), metavar="N", help="Exit 4 where N events or more are dead.")
+@click.option("--totals", is_flag=True, help="Count the whole history as well: reads the whole table.")
 @json_option
-def status(
-    *, watch: bool, interval: float, fail_if_oldest: timedelta | None, fail_if_dead: int | None, as_json: bool
+def status(  # noqa: PLR0913 - one argument an option
+    *,
+    watch: bool,
+    interval: float,
+    fail_if_oldest: timedelta | None,
+    fail_if_dead: int | None,
+    totals: bool,
+    as_json: bool,
 ) -> None:
     """Show what waits, what is retried, what is dead, how old the oldest is, and what is paused or keeps failing.
 
@@ -45,7 +53,7 @@ def status(
     try:
         with connection() as conn:
             while True:
-                found = read(conn)
+                found = read(conn, totals=totals)
                 if as_json:
                     click.echo(output.json_line(found))
                 else:
@@ -64,10 +72,11 @@ def status(
         sys.exit(INTERRUPTED)
 
 
-def read(conn: Connection) -> Status:
-    """Return the headline figures, and lists under by_type, pauses and breakers."""
+def read(conn: Connection, *, totals: bool = False) -> Status:
+    """Return the headline figures, and lists under by_type, pauses and breakers; those of the history under totals."""
     return {
         **asdict(operations.counts(conn)),
+        **({"totals": asdict(operations.totals(conn))} if totals else {}),
         "by_type": operations.counts_by_type(conn),
         "pauses": pauses.pauses(conn),
         "breakers": operations.breakers(conn),
@@ -85,6 +94,9 @@ def _over(found: Status, oldest: timedelta | None, dead: int | None) -> Iterator
 
 def _print(found: Status) -> None:
     output.fields({**found, "oldest": output.age(found["oldest_seconds"])}, HEADLINE)
+    if "totals" in found:
+        click.echo()
+        output.fields(found["totals"], TOTALS)
     if found["by_type"]:
         click.echo()
         by_type = [{**row, "oldest": output.age(row["oldest_seconds"])} for row in found["by_type"]]

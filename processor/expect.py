@@ -1,5 +1,6 @@
 """Events that are expected, and what is put into the inbox when they don't come."""
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -8,6 +9,8 @@ from psycopg import Connection
 
 from processor.emit import to_json
 from sql import load
+
+log = logging.getLogger("processor")
 
 
 def expect(  # noqa: PLR0913 - one argument a column
@@ -44,3 +47,12 @@ def expect(  # noqa: PLR0913 - one argument a column
 def fulfil(conn: Connection, subject: str, otherwise: str, *, app_id: str) -> None:
     """Expect it no longer, once the transaction of *conn* is committed; nothing, where it was not expected."""
     conn.execute(load("fulfil"), {"app_id": app_id, "subject": subject, "event_type": otherwise})
+
+
+def raise_overdue(conn: Connection) -> None:
+    """Put an event into the inbox for each expectation that is overdue, a thousand at most, and log it.
+
+    Commits, on a connection in autocommit mode. Any number of workers may: of each, one does it.
+    """
+    for event, event_type, _ in conn.execute(load("raise_overdue")):
+        log.info("event overdue id=%d type=%s", event, event_type)

@@ -12,20 +12,21 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import psycopg
 from psycopg import ClientCursor, Connection
 
-from processor.attempt import CONFLICTS_MAX, Call, Refused, attempt, call_all, failed, record
+from processor.attempt import CONFLICTS_MAX, SWAPPED, Call, Refused, attempt, call_all, calls_of, failed, record
 from processor.claim import Claimed, Scope, claim, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
+from processor.expect import raise_overdue
 from processor.failure import describe
 from processor.migrations import PENDING
 from processor.outcome import Journal, Outcome, Totals, log_crashes
-from processor.page import Page, Run
+from processor.page import InHand, Page
 from processor.registry import HANDLERS, Handler, handlers_of, longest
 from processor.session import Session, settings
 from processor.wakeup import Wakeup
@@ -40,6 +41,8 @@ GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died
+OVERDUE_SECONDS = 1.0  # between two looks for what is overdue, at least
+OVERDUE_SHARE = 20  # and so many times what the last one took: it reads all that a backlog keeps from being overdue
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Processor:
     lost: whether the database did not answer the last time.
     run_id, backend: the batch in hand, or the last one, and the server's process for it.
     conflicts: batches in a row that lost to another's transaction.
+    settled_at: when it last looked for workers that died; overdue_at: when it will look for what is overdue.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
     listen: whether to let the receiver end a wait, before the interval is over.
     """
@@ -79,6 +83,7 @@ class Processor:
     backend: int = 0
     conflicts: int = 0
     settled_at: float = float("-inf")
+    overdue_at: float = float("-inf")
     timeout: float = TIMEOUT
     page: Page | None = None
     listen: bool = True
@@ -87,9 +92,10 @@ class Processor:
         """Know how to wait."""
         self.wakeup = Wakeup(listen=self.listen)
 
-    @property
+    @cached_property
     def _settings(self) -> bytes:
-        # A supervisor ends who takes longer; without one nobody does.
+        # A supervisor ends who takes longer; without one nobody does. Before the first batch the handlers are loaded
+        # and the page is given.
         return settings(longest(self.timeout) + GRACE if self.page else 0)
 
     def run(self, interval: float, *, max_events: int | None = None, once: bool = False) -> Totals:
@@ -169,10 +175,18 @@ class Processor:
             self.session = None
 
     def settle(self, session: Session) -> None:
-        """Find the runs of workers that died, and blame the event that ran alone, suspect those that ran together."""
+        """Blame the event that ran alone in a worker that died, suspect those that ran together; raise what is overdue.
+
+        Comes before a claim, so an idle worker does it every --interval seconds: soon enough for what is late anyway.
+        """
         if session.control is None:
             return
         log_crashes(session.control.execute(load("reap_runs"), {"most": CRASHES_MAX}))
+        began = time.monotonic()
+        if began >= self.overdue_at:
+            raise_overdue(session.control)
+            took = time.monotonic() - began
+            self.overdue_at = began + max(OVERDUE_SECONDS, OVERDUE_SHARE * took)
 
     def batch(self, session: Session, most: int) -> Batch:
         """Attempt at most so many due events in one transaction, and log what became of each once it is committed.
@@ -228,35 +242,31 @@ class Processor:
         # client, the three are one round trip.
         ending = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
         if ClientCursor(conn).execute(ending, {"run_id": run_id}).fetchone() is None:
-            cause = RuntimeError("a handler ended the transaction it was given, and began another")
-            raise Refused([outcome.event for outcome in outcomes], cause)
+            raise Refused([outcome.event for outcome in outcomes], RuntimeError(SWAPPED))
 
     def _take(self, session: Session, events: list[Event]) -> list[Event]:
         """Settle the lapsed leases among claimed events, and return the others, to be attempted in this transaction."""
         lapsed = [event.id for event in events if event.lease is not None]
         if lapsed:
             how = "its worker died, or its lease lapsed, while it was handled alone"
-            self._settle_leases(session.conn, {"lease": None, "ids": lapsed, "worker": "unknown", "how": how})
+            names = {"lease": None, "ids": lapsed, "worker": "unknown", "how": how, "most": CRASHES_MAX}
+            log_crashes(session.conn.execute(load("settle_leases"), names))
         return [event for event in events if event.lease is None]
-
-    def _settle_leases(self, conn: Connection, names: dict[str, Any]) -> None:
-        log_crashes(conn.execute(load("settle_leases"), {**names, "most": CRASHES_MAX}))
 
     def _attempt(self, session: Session, event: Event) -> Outcome:
         handlers = handlers_of(event)
         if not handlers:
             return attempt(session.conn, event, handlers, self._settings)
-        calls: list[Call] = [(handler, partial(handler.function, event)) for handler in handlers]
-        return self._watch(session.conn, event, calls, (self.run_id, self.backend, 0))
+        return self._watch(session.conn, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
 
-    def _watch(self, conn: Connection, event: Event, calls: list[Call], run: Run) -> Outcome:
+    def _watch(self, conn: Connection, event: Event, calls: list[Call], in_hand: InHand) -> Outcome:
         """As call_all, where a supervisor sees which handler takes how long."""
         page = self.page
         if page is None:
             return call_all(conn, event, calls, self._settings)
 
         def call(handler: Handler, function: Callable[[Connection], Any], conn: Connection) -> Any:
-            page.begin(event, run, HANDLERS.index(handler), handler.timeout or self.timeout)
+            page.begin(event, in_hand, HANDLERS.index(handler), handler.timeout or self.timeout)
             return function(conn)
 
         try:

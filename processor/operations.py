@@ -14,6 +14,7 @@ from psycopg.types.json import set_json_loads
 from processor import actions
 from processor.claim import Scope
 from processor.event import read_payload
+from processor.expect import raise_overdue
 from processor.loop import BATCH_SIZE
 from processor.outcome import Totals
 from processor.session import Session
@@ -36,6 +37,19 @@ class Counts:
     processed_last_hour: int
     oldest_received_at: datetime | None
     oldest_seconds: float | None
+
+
+@dataclass(frozen=True)
+class History:
+    """The figures of all events that are kept; event_types: how many different ones there are.
+
+    processed: handled, without a handler, or skipped. oldest_unprocessed: when it was received, None without one.
+    """
+
+    unprocessed: int
+    processed: int
+    event_types: int
+    oldest_unprocessed: datetime | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,13 @@ def counts(conn: Connection) -> Counts:
 def counts_by_type(conn: Connection) -> list[Row]:
     """Return the same figures a source and event type."""
     return conn.cursor(row_factory=dict_row).execute(load("count_by_type")).fetchall()
+
+
+def totals(conn: Connection) -> History:
+    """Return the figures of the whole history; reads the whole table, which takes seconds where it has millions."""
+    row = conn.cursor(row_factory=class_row(History)).execute(load("count_all")).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate without GROUP BY
+    return row
 
 
 def breakers(conn: Connection) -> list[Row]:
@@ -161,18 +182,19 @@ def process_once(
 ) -> Totals:
     """Attempt what is due now, with the handlers registered so far, and return what became of it.
 
-    Commits every batch. Raises psycopg.OperationalError when the database goes away, Refused when a batch's
-    commit is refused (`processor run` then finds the event to blame). An event that ends the process is not
-    counted: that takes a second connection, as `processor run` has it.
+    What is overdue is put into the inbox first. Commits that, and every batch. Raises psycopg.OperationalError when the
+    database goes away, Refused when a batch's commit is refused (`processor run` then finds the event to blame). An
+    event that ends the process is not counted: that takes a second connection, as `processor run` has it.
     """
-    totals, isolation = Totals(), conn.isolation_level
+    done, isolation = Totals(), conn.isolation_level
     conn.isolation_level = IsolationLevel.READ_COMMITTED
     try:
+        raise_overdue(conn)
         workers = [make() for make in Crew(lambda: conn, batch_size, scope or Scope()).makes()]
-        while workers and totals.claimed != max_events:
-            most = batch_size if max_events is None else min(batch_size, max_events - totals.claimed)
+        while workers and done.claimed != max_events:
+            most = batch_size if max_events is None else min(batch_size, max_events - done.claimed)
             batch = workers[0].batch(Session(conn, None), most)
-            totals.add(batch.outcomes)
+            done.add(batch.outcomes)
             if batch.idle and batch.all_seen:
                 workers.pop(0)
             elif batch.idle:
@@ -180,7 +202,7 @@ def process_once(
     finally:
         if not conn.closed:
             conn.isolation_level = isolation
-    return totals
+    return done
 
 
 def _read(text: str | bytes) -> Any:

@@ -46,6 +46,16 @@ class Totals:
     retry: int = 0
     dead: int = 0
 
+    @property
+    def processed(self) -> int:
+        """Those that are done."""
+        return self.handled + self.no_handler
+
+    @property
+    def failed(self) -> int:
+        """Those whose attempt failed, to be tried again or dead."""
+        return self.retry + self.dead
+
     def add(self, outcomes: list[Outcome]) -> None:
         """Count these attempts."""
         results = Counter(outcome.result for outcome in outcomes)

@@ -9,12 +9,11 @@ import logging
 import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
 
 import psycopg
 from psycopg import Connection
 
-from processor.attempt import Call, Refused, failed, record
+from processor.attempt import Refused, calls_of, failed, record
 from processor.breakers import PROBE_SECONDS, Breakers
 from processor.claim import Claimed, claim
 from processor.cursor import Cursor
@@ -175,7 +174,7 @@ class Outside(Processor):
     def _write(self, conn: Connection, run: Run, backend: int) -> Outcome:
         """Call what the outside handlers returned, and the event's other handlers."""
         inside = [handler for handler in handlers_of(run.event) if not handler.outside]
-        calls: list[Call] = [*run.writes, *((handler, partial(handler.function, run.event)) for handler in inside)]
+        calls = [*run.writes, *calls_of(run.event, inside)]
         if run.error is not None:
             return failed(run.event, tuple(run.ran), run.error, run.seconds)
         if not calls:

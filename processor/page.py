@@ -13,7 +13,7 @@ LEASE = struct.Struct("qd")  # behind it: the number of a worker's leases, and u
 SILENT = 20.0  # seconds without a word from a worker that leases events, after which it is taken for stuck
 
 
-Run = tuple[int, int, int]  # its number, the server's process, the lease that its events are under (0: none)
+InHand = tuple[int, int, int]  # the run's number, the server's process, the lease that its events are under (0: none)
 
 
 class Page:
@@ -26,10 +26,10 @@ class Page:
         """Say which batch is in hand; no handler of it is running."""
         AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0, 0.0, 0.0)
 
-    def begin(self, event: Event, run: Run, handler: int, seconds: float) -> None:
+    def begin(self, event: Event, in_hand: InHand, handler: int, seconds: float) -> None:
         """Say that a handler, the one at this place in HANDLERS, starts now, and how long it may take."""
         until = time.monotonic() + seconds
-        run_id, backend, lease = run
+        run_id, backend, lease = in_hand
         AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, lease, event.attempt, handler, seconds, until)
 
     def hold(self, lease: int) -> None:

@@ -9,7 +9,7 @@ from psycopg import Connection, IsolationLevel
 from psycopg.rows import class_row
 
 from processor import claim
-from processor.attempt import Refused, attempt
+from processor.attempt import SWAPPED, Refused, attempt
 from processor.event import Event
 from processor.failure import describe
 from processor.outcome import Outcome
@@ -109,8 +109,7 @@ def _attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome
         if not conn.closed:
             conn.rollback()
         return Outcome(event, "retry", str(error) if isinstance(error, Refused) else describe(error))
-    swapped = "RuntimeError: a handler ended the transaction it was given, and began another"
-    return outcome if whole else Outcome(event, "retry", swapped)
+    return outcome if whole else Outcome(event, "retry", describe(RuntimeError(SWAPPED)))
 
 
 def _touched(conn: Connection) -> list[Touched]:

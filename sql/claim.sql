@@ -1,4 +1,4 @@
--- Claim due events for the transaction this runs in; see the function in migrations/0005_claim.sql.
+-- Claim due events for the transaction this runs in; see the function in migrations/0009_claim_suspects.sql.
 --
 -- in   batch integer (at most); sources, types text[] (only these; NULL: all); shut_types, shut_providers,
 --      shut_sources text[] (none of these: an element of each a kind of event, NULL for any; NULL: no such kind);

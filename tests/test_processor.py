@@ -52,6 +52,7 @@ def test_one_failing_event_of_a_batch_leaves_the_others_handled(db, effects):
     totals = process(db)
 
     assert (totals.handled, totals.retry) == (2, 1)
+    assert (totals.processed, totals.failed) == (2, 1)
     assert effects() == [(first, "done"), (last, "done")]
     assert look(db, bad, "processed_at, attempts, last_error") == (None, 1, "ConnectionError: crm is down")
 

@@ -86,6 +86,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0005 claim",
             "0006 actions_and_retention",
             "0008 expectations",
+            "0009 claim_suspects",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
@@ -240,10 +241,10 @@ def test_the_receivers_role_can_do_nothing_else(as_role, statement):
 
 
 def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as_role):
-    for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "show_event",
+    for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "count_all", "show_event",
                  "list_attempts", "list_actions", "begin_action", "advance_action", "set_pause", "end_pause",
                  "list_pauses", "list_breakers", "guard_rehearsal", "diagnose", "old_snapshots", "emit_event",
-                 "expect", "fulfil"):  # fmt: skip
+                 "expect", "fulfil", "raise_overdue"):  # fmt: skip
         statement = statements.load(name)
         names = {key: NAMES.get(key, "text") for key in re.findall(r"%\((\w+)\)", statement.decode())}
         as_role("webhook_processor", statement, names)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from processor import pauses
+from processor import operations, pauses
 from processor.pauses import Target
 from tests.commands import lines, runner
 from tests.inbox import add
@@ -66,3 +66,22 @@ def test_breakers_are_shown(run, db):
     assert "mine.call_crm\t20\t" in shown
     assert "ConnectionError: crm is down" in shown
     assert [(row["handler"], row["failures"]) for row in found["breakers"]] == [("mine.call_crm", 20)]
+
+
+def test_the_totals_are_the_whole_historys(run, db):
+    add(db, received_at="2026-02-01 UTC")
+    add(db, "call.ended", received_at="2026-01-01 UTC", dead_at="2026-01-02", last_error="x")
+    for _ in range(2):
+        add(db, "call.ended", received_at="2026-01-01 UTC", processed_at="2026-01-01", outcome="handled")
+
+    shown = run("status", "--totals").stdout
+    (found,) = lines(run("status", "--totals", "--json"))
+
+    assert found["totals"] == {
+        "unprocessed": 1, "processed": 2, "event_types": 2, "oldest_unprocessed": "2026-02-01T00:00:00Z"
+    }  # fmt: skip
+    assert "\nprocessed           2\nevent_types         2\noldest_unprocessed  2026-02-01" in shown
+
+
+def test_without_events_the_totals_are_none(db):
+    assert operations.totals(db) == operations.History(0, 0, 0, None)

@@ -86,6 +86,15 @@ def test_a_suspect_gets_its_turn_also_behind_one_whose_head_is_another_workers(d
     assert claimed(db, shut=["call.answered"])[0] == [suspect]
 
 
+def test_a_suspect_without_a_subject_gets_its_turn_while_what_came_first_is_in_anothers_hands(db, dsn):
+    first = add(db, subject=None)
+    suspect = add(db, subject=None, suspect=True)
+    with psycopg.connect(dsn) as other:
+        other.execute("SELECT FROM webhook_events WHERE id = %s FOR UPDATE", [first])
+
+        assert claimed(db)[0] == [suspect]
+
+
 def test_one_that_yields_and_is_not_this_workers_does_not_use_up_the_subjects_share(db):
     head = add(db, "call.answered", subject="call/1", last_error="x", attempts=1)
     db.execute("UPDATE webhook_events SET yields_at = now() - interval '1 s' WHERE id = %s", [head])
