@@ -3,14 +3,11 @@
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 from psycopg import Connection
 
 from sql import load
-
-EVENT_ID_MAX = 255  # characters, as the table has it
 
 
 def emit(  # noqa: PLR0913 - one argument a column
@@ -32,23 +29,15 @@ def emit(  # noqa: PLR0913 - one argument a column
     """
     names = {
         "app_id": app_id,
-        "event_id": _event_id(f"{event_type}:{app_id}:{key}"),
         "event_type": event_type,
         "subject": subject,
+        "key": key,
         "payload": to_json(payload),
         "occurred_at": occurred_at,
     }
-    return conn.execute(load("emit_event"), names).fetchone() is not None
+    return conn.execute(load("emit_event"), names).fetchone() != (None,)
 
 
 def to_json(payload: Mapping[str, Any] | None) -> str:
     """Return a payload's text. Raises TypeError or ValueError for what JSON can't hold."""
     return json.dumps(payload or {}, ensure_ascii=False, allow_nan=False)
-
-
-def _event_id(whole: str) -> str:
-    """Return what is too long for the table as its beginning and its digest."""
-    if len(whole) <= EVENT_ID_MAX:
-        return whole
-    digest = sha256(whole.encode()).hexdigest()
-    return f"{whole[: EVENT_ID_MAX - len(digest) - 1]}:{digest}"

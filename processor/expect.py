@@ -54,5 +54,5 @@ def raise_overdue(conn: Connection) -> None:
 
     Commits, on a connection in autocommit mode. Any number of workers may: of each, one does it.
     """
-    for event, event_type, _ in conn.execute(load("raise_overdue")):
+    for event, event_type in conn.execute(load("raise_overdue")):
         log.info("event overdue id=%d type=%s", event, event_type)

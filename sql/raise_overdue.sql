@@ -1,7 +1,7 @@
 -- Put an event into the inbox for each expectation that is overdue, and wake who waits for events.
 --
 -- in   nothing
--- out  id, event_type of each, a thousand at most; notified: nothing of use
+-- out  id, event_type of each, a thousand at most
 --
 -- Crash-safe because it is one statement: an expectation goes as its event comes, or neither does. A backlog is not
 -- silence: while the tenant's inbox has an event of the subject that is to be handled yet, nothing is said of it. A
@@ -24,14 +24,6 @@ WITH overdue AS MATERIALIZED (
               expected.payload || jsonb_build_object(
                   'expected_within_seconds', extract(epoch FROM expected.due_at - expected.armed_at)::float8,
                   'armed_at', expected.armed_at) AS payload
-), raised AS (
-    INSERT INTO webhook_events (
-        app_id, source, provider, event_id, event_type, subject, body, body_sha256, payload, occurred_at
-    )
-    SELECT app_id, 'inbox', 'inbox', event_type || ':' || app_id || ':overdue-' || number, event_type, subject,
-           convert_to(payload::text, 'UTF8'), sha256(convert_to(payload::text, 'UTF8')), payload, due_at
-      FROM taken ORDER BY due_at, number
-    ON CONFLICT (source, event_id) DO NOTHING
-    RETURNING id, event_type
 )
-SELECT id, event_type, pg_notify('webhook_events', '') AS notified FROM raised;
+SELECT webhook_emit(app_id, event_type, subject, 'overdue-' || number, payload, due_at) AS id, event_type
+  FROM taken ORDER BY due_at, number;

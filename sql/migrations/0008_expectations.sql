@@ -42,3 +42,30 @@ RETURNS void LANGUAGE sql BEGIN ATOMIC
      WHERE expected.app_id = webhook_fulfil.app_id AND expected.subject = webhook_fulfil.subject
        AND expected.event_type = webhook_fulfil.event_type;
 END;
+
+-- Put an event of our own into the inbox, unless its key is there already, and wake who waits for events; return its
+-- id, NULL where it is there. Of one app_id and event type a key is stored once.
+--
+-- The NOTIFY is within the transaction, unlike the receiver's: what we emit is rare, and only its commit knows when it
+-- is there.
+CREATE FUNCTION webhook_emit(
+    app_id text, event_type text, subject text, key text, payload jsonb DEFAULT '{}', occurred_at timestamptz DEFAULT NULL)
+RETURNS bigint LANGUAGE sql BEGIN ATOMIC
+    WITH stored AS (
+        INSERT INTO webhook_events (
+            app_id, source, provider, event_id, event_type, subject, body, body_sha256, payload, occurred_at
+        )
+        SELECT webhook_emit.app_id, 'inbox', 'inbox',
+               CASE WHEN length(named.whole) <= 255 THEN named.whole
+                    ELSE left(named.whole, 190) || ':' || encode(sha256(convert_to(named.whole, 'UTF8')), 'hex') END,
+               webhook_emit.event_type, webhook_emit.subject, named.body, sha256(named.body), webhook_emit.payload,
+               webhook_emit.occurred_at
+          FROM (SELECT webhook_emit.event_type || ':' || webhook_emit.app_id || ':' || webhook_emit.key AS whole,
+                       convert_to(webhook_emit.payload::text, 'UTF8') AS body) AS named
+        ON CONFLICT ON CONSTRAINT webhook_events_key DO NOTHING
+        RETURNING id
+    ), told AS (
+        SELECT pg_notify('webhook_events', '') FROM stored
+    )
+    SELECT id FROM stored LEFT JOIN told ON true;
+END;
