@@ -10,7 +10,10 @@ from processor.outcome import Totals
 
 
 def add(conn: Connection, event_type: str = "call.ringing", *, payload: Any = None, **columns: Any) -> int:
-    """Insert an event that is due, and return its id; its key and subject are new unless given."""
+    """Insert an event that is due, and return its id; its key and subject are new unless given.
+
+    Without a payload it names its subject, as Twilio's have it.
+    """
     (number,) = conn.execute("SELECT count(*) FROM webhook_events").fetchone() or (0,)
     values = {
         "source": "twilio",
@@ -18,9 +21,10 @@ def add(conn: Connection, event_type: str = "call.ringing", *, payload: Any = No
         "event_id": f"event-{number + 1}",
         "event_type": event_type,
         "subject": f"call/CA{number + 1}",
-        "payload": json.dumps(payload or {}),
         **columns,
     }
+    named = {"CallSid": str(values["subject"]).partition("/")[2]}
+    values.setdefault("payload", json.dumps(named if payload is None else payload))
     statement = sql.SQL("INSERT INTO webhook_events ({}) VALUES ({}) RETURNING id").format(
         sql.SQL(", ").join(map(sql.Identifier, values)), sql.SQL(", ").join(map(sql.Placeholder, values))
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from handlers import calls
+from handlers import call_log, calls
 from processor import on, registry
 from tests.inbox import add, process
 
@@ -10,7 +10,7 @@ from tests.inbox import add, process
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch):
     monkeypatch.setattr(registry, "HANDLERS", [])
-    on(*calls.STATES)(calls.keep_state)
+    on(*calls.STATES)(call_log.keep_call)
 
 
 def state(db):
