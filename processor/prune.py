@@ -65,7 +65,8 @@ class Prune:
         if self.ages.events:
             for changed in self._walk(conn, "prune_events", now - self.ages.events, action, bodies=False):
                 self.removed.events += changed
-            conn.execute(load("prune_actions"), {"before": now - self.ages.events})
+            for statement in ("prune_actions", "prune_refusals"):
+                conn.execute(load(statement), {"before": now - self.ages.events})
         if self.ages.bodies:
             for changed in self._walk(conn, "remove_bodies", now - self.ages.bodies, action, bodies=True):
                 self.removed.bodies += changed

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
+from receiver.refusals import EVERY, Refusals
 from receiver.settings import MAX_BODY, BadSettings, Settings, Source, from_environ
 from receiver.store import DEADLINE, Store, Unavailable
 from sql import log as log_lines
@@ -63,6 +64,7 @@ def create_app(
     now: Callable[[], float] = time.time,
     receipt_deadline: float = RECEIPT_DEADLINE,
     deadline: float = DEADLINE,
+    refusals_every: float = EVERY,
 ) -> Starlette:
     """Return the ASGI app. *now*: the clock, unix seconds, that signed timestamps are held against."""
     for source in settings.sources:
@@ -75,12 +77,15 @@ def create_app(
                     source.adapter.SECRET_BYTES,
                 )
     store = Store(settings.dsn, deadline)
+    refusals = Refusals(settings.dsn, refusals_every)
     health = Health(store)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await store.open()
+        refusals.start()
         yield
+        await refusals.stop()
         await store.close()
 
     app = Starlette(
@@ -91,7 +96,7 @@ def create_app(
         lifespan=lifespan,
     )
     # Not a route: none matches every path, and what no route matches is answered in words.
-    app.router.default = Door(settings, store, now, receipt_deadline)
+    app.router.default = Door(settings, store, refusals, now, receipt_deadline)
     app.router.redirect_slashes = False  # a signed request is never redirected
     return app
 
@@ -121,9 +126,17 @@ class Health:
 class Door:
     """The ASGI endpoint of every source."""
 
-    def __init__(self, settings: Settings, store: Store, now: Callable[[], float], receipt_deadline: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        refusals: Refusals,
+        now: Callable[[], float],
+        receipt_deadline: float,
+    ) -> None:
         self.by_path = {path.encode(): source for source in settings.sources for path in source.paths}
         self.store = store
+        self.refusals = refusals
         self.now = now
         self.receipt_deadline = receipt_deadline
 
@@ -146,20 +159,20 @@ class Door:
         if method not in methods:
             return Response(status_code=405, headers={"allow": ", ".join(methods)})
         if headers.get("content-encoding", "identity").lower() != "identity":
-            return _refused(source, 415, "the body is compressed", CLOSE)
+            return self._refuse(source, 415, "the body is compressed", CLOSE)
         try:
             async with asyncio.timeout(self.receipt_deadline):
                 body = await _read(receive, headers, source.max_body if source else MAX_BODY)
         except TooLarge:
-            return _refused(source, 413, "the body is too large", CLOSE)
+            return self._refuse(source, 413, "the body is too large", CLOSE)
         except TimeoutError:
-            return _refused(source, 408, "the body did not arrive in time", CLOSE)
+            return self._refuse(source, 408, "the body did not arrive in time", CLOSE)
         base_url = source.base_url if source else ""
         delivery = Delivery(method, base_url, _target(scope), headers, body)
         try:
             await self._examine(self._authenticate, source, delivery)
         except BadSignature as error:
-            return _refused(source, 401, str(error))
+            return self._refuse(source, 401, str(error))
         assert source is not None  # noqa: S101 - nobody authenticates at an unknown path
         events = await self._examine(_identify, source, delivery)
         return await self._keep(source, delivery, events)
@@ -210,6 +223,16 @@ class Door:
         answer = source.adapter.answer(delivery, source.options)
         return Response(answer.body, media_type=answer.media_type)
 
+    def _refuse(
+        self, source: Source | None, status: int, cause: str, headers: dict[str, str] | None = None
+    ) -> Response:
+        """Return an answer without a body: what a provider is sent may be spoken or texted to somebody.
+
+        *cause* is counted, logged and kept: a fixed text, with nothing of the request in it.
+        """
+        self.refusals.count(_name(source), status, cause)
+        return Response(status_code=status, headers=headers)
+
 
 async def _read(receive: Receive, headers: dict[str, str], most: int) -> bytes:
     """Return the body. Raises TooLarge as soon as that is known, Gone when the client hangs up."""
@@ -250,12 +273,6 @@ def _identify(source: Source, delivery: Delivery) -> list[Identity]:
     except Exception as error:  # noqa: BLE001 - what is authentic is kept, whatever our reading of it
         log.error("delivery not understood source=%s cause=%s", source.name, type(error).__name__)
         return [unparseable(delivery, f"{source.provider}: identifying raised {type(error).__name__}")]
-
-
-def _refused(source: Source | None, status: int, cause: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an answer without a body: what a provider is sent may be spoken or texted to somebody."""
-    log.warning("delivery refused source=%s status=%d cause=%s", _name(source), status, cause)
-    return Response(status_code=status, headers=headers)
 
 
 def _name(source: Source | None) -> str:

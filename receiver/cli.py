@@ -1,7 +1,7 @@
-"""The receiver's commands: run it, list its sources, send it a signed sample.
+"""The receiver's commands: run it, list its sources and what it refused, send it a signed sample.
 
-Exit codes: 0 done, 1 a delivery was refused, 2 wrong usage, 4 the doctor found a fault, 69 no receiver answers,
-78 bad configuration.
+Exit codes: 0 done, 1 a delivery was refused, 2 wrong usage, 3 nothing matched, 4 the doctor found a fault, 69 no
+receiver or no database answers, 78 bad configuration.
 """
 
 import http.client
@@ -19,11 +19,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import psycopg
 
+from receiver import cli_refusals
 from receiver.delivery import Delivery
 from receiver.samples import TYPES, NoSample, Sample, build
 from receiver.settings import BadSettings, Source, from_environ, sources_from
 from receiver.tour import tour
+from sql import database
 from sql import log as log_lines
 
 UNAVAILABLE, BAD_CONFIGURATION = 69, 78
@@ -40,6 +43,7 @@ def cli() -> None:
     receiver run --port 8000              take deliveries; prints each source's URL
     receiver sources                      which sources are on, and their URLs
     receiver doctor                       what is wrong, and how it is mended
+    receiver refusals --since 7d          what was refused, and why
     receiver send agent call.completed    a signed sample to a running receiver
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
@@ -250,12 +254,24 @@ def _free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
+cli.add_command(cli_refusals.refusals)
+
+
 def main() -> None:
     """Run the command, and turn what it raises into lines and an exit code."""
     try:
         cli(prog_name="receiver")
     except BadSettings as error:
         _fail(error.faults, BAD_CONFIGURATION)
+    except database.NoDatabase as error:
+        _fail([str(error)], BAD_CONFIGURATION)
+    except psycopg.errors.UndefinedTable:
+        _fail(["the database has no tables of ours, or older ones; run `processor db migrate`"], BAD_CONFIGURATION)
+    except psycopg.errors.InsufficientPrivilege as error:
+        _fail([f"{error.diag.message_primary}; see `processor db sql --grants`"], BAD_CONFIGURATION)
+    except psycopg.OperationalError as error:
+        # libpq's text names host, port and user, never the password.
+        _fail([f"the database does not answer: {' '.join(str(error).split())}"], UNAVAILABLE)
     except NoSample as error:
         _fail([str(error)], 2)
     except OSError as error:

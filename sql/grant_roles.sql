@@ -3,7 +3,7 @@
 -- in   nothing; run by the tables' owner with CREATEROLE, after `processor db migrate`, again after upgrades
 -- out  nothing
 --
--- webhook_receiver: insert events and duplicates, see keys. Not payloads, no change, no delete.
+-- webhook_receiver: insert events and duplicates, see keys, count refusals. Not payloads, no change, no delete.
 -- webhook_processor: read, complete and emit events, write the handlers' tables. No DDL, no delete of events.
 -- webhook_pruner: delete old events, for the login of `processor db prune`, `run --prune-...` and `dead purge`.
 DO $$
@@ -21,6 +21,8 @@ BEGIN
     END IF;
     GRANT INSERT, SELECT (id, source, event_id, body_sha256) ON webhook_events TO webhook_receiver;
     GRANT INSERT ON webhook_duplicates TO webhook_receiver;
+    GRANT SELECT, INSERT, UPDATE ON webhook_refusals TO webhook_receiver;
+    GRANT SELECT ON webhook_refusals TO webhook_processor;
     GRANT SELECT ON webhook_migrations TO webhook_receiver, webhook_processor;
     GRANT SELECT, INSERT, UPDATE ON webhook_events TO webhook_processor;
     GRANT SELECT, INSERT, DELETE ON webhook_guards TO webhook_processor;
@@ -29,7 +31,7 @@ BEGIN
     GRANT SELECT, INSERT, UPDATE ON webhook_actions TO webhook_processor, webhook_pruner;
     GRANT DELETE ON webhook_actions TO webhook_pruner;
     GRANT SELECT, UPDATE, DELETE ON webhook_events TO webhook_pruner;
-    GRANT SELECT, DELETE ON webhook_duplicates TO webhook_pruner;
+    GRANT SELECT, DELETE ON webhook_duplicates, webhook_refusals TO webhook_pruner;
     GRANT SELECT ON webhook_duplicates, dead_letters, webhook_backlog TO webhook_processor;
     GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_runs TO webhook_processor;
     GRANT USAGE ON SEQUENCE webhook_run_ids TO webhook_processor;

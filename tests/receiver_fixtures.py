@@ -1,5 +1,7 @@
 """Fixtures of the tests that talk to a receiver; imported by name."""
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -21,7 +23,7 @@ SECRETS = {
 }
 TWILIO_PATHS = ("voice/status", "voice/incoming", "voice/gather", "voice/dial-done", "recording", "amd",
                 "transcription", "sms/status", "sms/incoming", "debugger", "events")  # fmt: skip
-SOURCES = [
+SOURCES: list[dict[str, Any]] = [
     {"name": "twilio", "provider": "twilio", "secrets": ["env:TWILIO"],
      "paths": [f"/webhooks/twilio/{path}" for path in TWILIO_PATHS]},
     {"name": "twilio-voice", "provider": "twilio", "secrets": ["env:TWILIO"], "answer": {}},

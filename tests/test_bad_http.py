@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -127,6 +128,7 @@ TARGETS = [
     "/webhooks/{source}", "/webhooks/%7B0.__class__%7D", "/webhooks/'%20OR%201=1", "/livez/", "/readyz/x", "*",
     "/" + "a" * 4096, "http://inbox.test/webhooks/agent", "/favicon.ico", "/docs", "/openapi.json", "/metrics",
 ]  # fmt: skip
+REFUSED = re.compile(r"delivery refused source=\w+ status=4\d\d cause=[\w :;,.?'-]+?( and \d+ more in \d+ s)?")
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -137,7 +139,7 @@ def test_another_path_is_answered_as_a_bad_signature_is(target, receiver, db, ca
 
     assert_refused(reply, 401, db)
     assert {**reply.headers, "date": ""} == {**forged.headers, "date": ""}
-    assert len(caplog.records) == 2
+    assert all(REFUSED.fullmatch(line) for line in caplog.messages)
 
 
 def test_a_query_does_not_change_the_source(receiver, db):

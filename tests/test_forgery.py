@@ -205,13 +205,13 @@ def test_of_two_secrets_either_proves_and_a_retired_one_does_not(start, db):
     assert statuses == [200, 200, 200, 401]
 
 
-def test_a_flood_of_forgeries_leaves_no_row_and_one_line_each(receiver, db, caplog):
+def test_a_flood_of_forgeries_leaves_no_row_and_few_lines(receiver, db, caplog):
     for number in range(200):
         sent = reminder(number, phone="+15555550100")
         assert sent.to(receiver, x_webhook_signature=agent_signature(sent.body, "a guess")).status == 401
 
     assert rows(db) == []
-    assert len(caplog.records) == 200
+    assert sum("agent: x-webhook-signature does not match" in line for line in caplog.messages) < 20
     assert "+15555550100" not in caplog.text
 
 

@@ -80,6 +80,17 @@ def test_what_is_kept_elsewhere_of_an_event_goes_with_it(db):
     assert [row["verb"] for row in actions.recent(db, 10)] == ["prune"]
 
 
+def test_counts_of_refusals_that_old_go_too(db):
+    db.execute(
+        "INSERT INTO webhook_refusals SELECT at, 'unknown', 401, 'no such source', 1, at, at"
+        " FROM (VALUES (timestamptz '2020-01-01'), (now() - interval '89 days')) AS times (at)"
+    )
+
+    pruned(db, EVENTS)
+
+    assert db.execute("SELECT day > '2020-01-01' FROM webhook_refusals").fetchall() == [(True,)]
+
+
 def test_without_its_body_an_event_keeps_what_it_is_and_nothing_of_what_was_sent(db):
     event = add_old(db, **SENT)
 

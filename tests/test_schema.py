@@ -23,6 +23,7 @@ NAMES = {
     "after": 0, "dead_for": None,
     "within": "10 min", "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
+    "statuses": [401], "causes": ["no such source"], "counts": [1], "first_ages": [2.0], "last_ages": [1.0],
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
@@ -85,8 +86,15 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0004 attempts_and_pauses",
             "0005 claim",
             "0006 actions_and_retention",
+            "0007 calls_and_their_log",
             "0008 expectations",
             "0009 claim_suspects",
+            "0010 refusals",
+            "0011 surveys",
+            "0012 campaigns",
+            "0013 call_log",
+            "0014 cti",
+            "0015 reminders",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
@@ -221,6 +229,12 @@ def test_the_receivers_role_can_insert_and_see_keys(as_role):
     as_role("webhook_receiver", statements.load("schema_version"))
 
 
+def test_the_receivers_role_can_count_refusals_and_list_them(as_role):
+    as_role("webhook_receiver", statements.load("add_refusals"), {**NAMES, "sources": ["unknown"]})
+    for role in ("webhook_receiver", "webhook_processor"):
+        as_role(role, statements.load("list_refusals"), NAMES)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -229,6 +243,7 @@ def test_the_receivers_role_can_insert_and_see_keys(as_role):
         "UPDATE webhook_events SET processed_at = NULL",
         "DELETE FROM webhook_events",
         "TRUNCATE webhook_events",
+        "DELETE FROM webhook_refusals",
         "DROP TABLE webhook_events",
         "CREATE TABLE mine ()",
         "SELECT * FROM dead_letters",
