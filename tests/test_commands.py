@@ -236,8 +236,8 @@ def test_dead_letters_are_listed_with_their_reason(run, db):
 def test_handlers_lists_what_is_registered(run):
     rows = [json.loads(line) for line in run("handlers", "--json").stdout.splitlines()]
 
-    assert {"event_type": "call.answered", "provider": "any", "source": "any", "max_attempts": 12,
-            "handler": "handlers.calls.keep_state", "outside": False} in rows  # fmt: skip
+    assert {"event_type": "call.answered", "provider": "twilio", "source": "any", "max_attempts": 12,
+            "handler": "handlers.call_log.keep_call", "outside": False} in rows  # fmt: skip
 
 
 def test_db_migrate_status_and_sql(run, empty_dsn):

@@ -139,7 +139,7 @@ def test_the_command_prints_a_line_an_event_and_exits_1_where_one_would_fail(db,
     (tmp_path / "mine.py").write_text(
         "from processor import on\n@on('call.ringing')\ndef handle(event, conn):\n"
         "    conn.execute(\"INSERT INTO calls VALUES ('a', 'twilio', %s, 'ringing', NULL, 1)\", [event.event_id])\n"
-        "    if event.payload:\n        raise ConnectionError('crm is down')\n"
+        "    if 'a' in event.payload:\n        raise ConnectionError('crm is down')\n"
     )
     fine = add(db, processed_at="2026-01-01", outcome="handled")
     bad = add(db, payload={"a": 1}, dead_at="2026-01-01", last_error="x")
