@@ -25,7 +25,7 @@ from receiver import cli_refusals
 from receiver.delivery import Delivery
 from receiver.samples import TYPES, NoSample, Sample, build
 from receiver.settings import BadSettings, Source, from_environ, sources_from
-from receiver.tour import tour
+from receiver.tour import Step, tour
 from sql import database
 from sql import log as log_lines
 
@@ -140,9 +140,14 @@ def doctor(*, as_json: bool) -> None:
 @click.argument("event_type", metavar="TYPE", required=False)
 @click.option("--to", default="http://127.0.0.1:8000", show_default=True, metavar="URL", help="The receiver.")
 @click.option(
-    "--id", "subject_id", default="", help="Subject: CA..., SM..., a call or reminder id. Default: a new one."
+    "--id",
+    "subject_id",
+    default="",
+    help="Subject: CA..., SM..., a call or reminder id. Default: a new one. "
+    "With --tour: 32 hex digits, of which its ids are made.",
 )
 @click.option("--override", multiple=True, metavar="NAME=VALUE", help="Set a field of the payload. Repeatable.")
+@click.option("--query", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the URL. Repeatable.")
 @click.option("--count", type=click.IntRange(1, 100_000), default=1, show_default=True, help="So many events.")
 @click.option("--repeat", type=click.IntRange(1, 100), default=1, show_default=True, help="Each event so often.")
 @click.option("--forge", is_flag=True, help="Sign with a wrong secret: must be refused.")
@@ -151,19 +156,20 @@ def doctor(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines instead of text.")
 def send(  # noqa: PLR0913 - one argument an option
     *, source: str | None, event_type: str | None, to: str, subject_id: str, override: tuple[str, ...],
-    count: int, repeat: int, forge: bool, curl: bool, touring: bool, as_json: bool,
+    query: tuple[str, ...], count: int, repeat: int, forge: bool, curl: bool, touring: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Send signed sample deliveries to a running receiver that has the same configuration.
 
     \b
     receiver send                                  which types there are
     receiver send twilio call.completed --id CA0123
+    receiver send twilio call.answered --query campaign_id=spring --query contact_id=ann
     receiver send agent call.failed --curl         the same as a curl command
     """  # noqa: D301 - see above
     to = receiver_at(to)
     configured = {found.name: found for found in sources_from(os.environ)}
     if touring:
-        deliver([(name, sample, note) for name, sample, note in tour() if name in configured], configured, to, as_json)
+        deliver([step for step in tour(subject_id) if step.source in configured], configured, to, as_json)
         return
     if not source or not event_type:
         for name, found in configured.items():
@@ -171,12 +177,12 @@ def send(  # noqa: PLR0913 - one argument an option
         return
     if source not in configured:
         raise click.UsageError(f"no source {source!r}; on are {', '.join(configured)}")
-    fields = dict(pair.partition("=")[::2] for pair in override)
-    samples = [Sample(event_type, subject_id, fields, forge)] * count
+    fields, parameters = (dict(pair.partition("=")[::2] for pair in pairs) for pairs in (override, query))
+    sample = Sample(event_type, subject_id, fields, forge, parameters)
     if curl:
-        click.echo(curl_command(build(configured[source], samples[0], datetime.now(UTC)), to))
+        click.echo(curl_command(build(configured[source], sample, datetime.now(UTC)), to))
         return
-    deliver([(source, sample, "") for sample in samples], configured, to, as_json, repeat)
+    deliver([Step(source, sample)] * count, configured, to, as_json, repeat)
 
 
 @dataclass(frozen=True)
@@ -188,12 +194,11 @@ class Sent:
     body: str
 
 
-def deliver(
-    steps: list[tuple[str, Sample, str]], configured: dict[str, Source], to: str, as_json: bool, repeat: int = 1
-) -> None:
+def deliver(steps: list[Step], configured: dict[str, Source], to: str, as_json: bool, repeat: int = 1) -> None:
     """Send each sample, print each answer; exit 1 if one was refused that wasn't forged."""
     refused = False
-    for name, sample, note in steps:
+    for step in steps:
+        name, sample, note = step.source, step.sample, step.note
         delivery = build(configured[name], sample, datetime.now(UTC))
         (event,) = configured[name].adapter.identify(delivery)
         for _ in range(repeat):
@@ -201,7 +206,7 @@ def deliver(
             refused = refused or (sent.status >= 300 and not sample.forged)
             row: dict[str, Any] = {
                 "source": name, "event_type": event.event_type, "subject": event.subject, "event_id": event.event_id,
-                "status": sent.status, "ms": round(sent.ms, 1), "note": note,
+                "status": sent.status, "ms": round(sent.ms, 1), "story": step.story, "note": note, "answer": sent.body,
             }  # fmt: skip
             words = f"{sent.status}  {name:<13}{event.event_type:<20}{event.subject or '-'}  {sent.ms:.1f} ms  {note}"
             click.echo(json.dumps(row) if as_json else words.rstrip())

@@ -1,51 +1,120 @@
-"""The demo's deliveries: real, signed, of all four providers, and one of each kind of trouble.
+"""The demo's deliveries: real, signed, of all four providers; a story a system, and one of each kind of trouble.
 
-The processor's demo handlers (processor/demo_handlers.py) know two of them by their notes.
+What an application would have written before them is in processor/demo_stories.py, which knows a run's ids by the same
+rule as here: names end in the run's first 6 digits, and the reminder's SMS is ``SM`` and the run.
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
 
 from receiver.samples import Sample
 
-Step = tuple[str, Sample, str]  # source, sample, what is special about it
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A sample, the source it is sent to, the story it is part of, and what it tells or is special about it."""
+
+    source: str
+    sample: Sample
+    story: str = ""
+    note: str = ""
 
 
-def tour() -> Iterator[Step]:
-    """Yield what to send, in order; subjects are new at every call."""
-    call, busy, incoming = (f"CA{secrets.token_hex(16)}" for _ in range(3))
-    message, lost = (f"SM{secrets.token_hex(16)}" for _ in range(2))
-    vapi_call, vapi_busy = secrets.token_hex(16), secrets.token_hex(16)
-    dialpad_call, dialpad_missed = (str(2**52 + secrets.randbelow(2**52)) for _ in range(2))
-    paid, flaky, unknown = (f"rem_{name}_{secrets.token_hex(3)}" for name in ("paid", "flaky", "unknown"))
+def tour(run: str = "") -> Iterator[Step]:
+    """Yield what to send, in order. *run*: 32 hex digits that make this run's ids; "": others at every call."""
+    run = run or secrets.token_hex(16)
+    of_run = f"_{run[:6]}"
+    for story, steps in (
+        ("surveys", _surveys(of_run)),
+        ("campaigns", _campaigns(of_run)),
+        ("call_log", _call_log()),
+        ("cti", _cti()),
+        ("reminders", _reminders(of_run, f"SM{run}")),
+        ("troubles", _troubles(of_run)),
+    ):
+        for source, sample, note in steps:
+            yield Step(source, sample, story, note)
 
-    for event_type in ("call.initiated", "call.ringing", "call.answered"):
-        yield "twilio", Sample(event_type, call), ""
-    yield "twilio", Sample("call.answered", call), "a duplicate: the same event again"
-    yield "twilio-voice", Sample("call.incoming", incoming), "answered with TwiML at the door"
+
+Steps = Iterator[tuple[str, Sample, str]]
+
+
+def _surveys(of_run: str) -> Steps:
+    answered = {"call.initiated": 50, "call.ringing": 48, "call.answered": 42, "call.amd": 40, "call.completed": 0}
+    for note, types in (
+        ("Ann answers", {**answered, "recording.completed": 0}),
+        ("Ben's line is busy", {"call.initiated": 10, "call.busy": 0}),
+        ("Cem doesn't answer", {"call.initiated": 30, "call.ringing": 28, "call.no_answer": 0}),
+    ):
+        name = note[:3].lower() + of_run
+        query = {"campaign_id": f"survey{of_run}", "contact_id": name, "call_id": f"call_{name}"}
+        for sample in _samples(types, subject_id=_call_sid(), query=query):
+            yield "twilio", sample, note
+
+
+def _campaigns(of_run: str) -> Steps:
+    campaign = {"call": {"campaignId": f"vapi{of_run}"}}
+    for note, types in (
+        ("a call is answered",
+         {"call.queued": 50, "call.ringing": 48, "call.answered": 42, "call.completed": 0, "call.report": 0}),
+        ("a line is busy", {"call.queued": 10, "call.ringing": 8, "call.busy": 0}),
+    ):  # fmt: skip
+        for sample in _samples(types, subject_id=str(uuid4()), override=campaign):
+            yield "vapi", sample, note
+
+
+def _call_log() -> Steps:
+    for note, types in (
+        ("a caller is answered", {"call.ringing": 45, "call.answered": 42, "call.completed": 0}),
+        ("another hangs up", {"call.ringing": 12, "call.no_answer": 0}),
+    ):
+        call = _call_sid()
+        yield "twilio-voice", Sample("call.incoming", call), note
+        for sample in _samples(types, subject_id=call, override={"Direction": "inbound"}):
+            yield "twilio", sample, note
+
+
+def _cti() -> Steps:
+    for note, types in (
+        ("an agent talks", {"call.ringing": 51, "call.answered": 43, "call.completed": 0, "recording.completed": 0}),
+        ("a call is missed", {"call.ringing": 20, "call.missed": 1, "call.no_answer": 0}),
+        ("an SMS comes in", {"message.received": 60}),
+        ("an SMS goes out", {"message.queued": 2, "message.delivered": 0}),
+    ):
+        for sample in _samples(types, subject_id=str(2**52 + secrets.randbelow(2**52))):
+            yield "dialpad", sample, note
+
+
+def _reminders(of_run: str, sms: str) -> Steps:
+    for sample in _samples({"call.answered": 45, "call.completed": 0}, subject_id=f"paid{of_run}"):
+        yield "agent", sample, "answered: will pay"
+    missed = {"outcome": {"connected": False, "duration": 0, "customer_response": "no_answer"}}
+    yield "agent", Sample("call.completed", f"missed{of_run}", missed), "nobody answers"
+    yield "agent", Sample("call.answered", f"talking{of_run}"), "still talking"
+    for sample in _samples({"message.sent": 0, "message.delivered": 0}, subject_id=sms):
+        yield "twilio", sample, "by SMS"
+
+
+def _troubles(of_run: str) -> Steps:
+    call = _call_sid()
+    yield "twilio", Sample("call.initiated", call), "of a new call"
+    yield "twilio", Sample("call.initiated", call), "a duplicate: the same event again"
     yield "twilio", Sample("call.completed", call, forged=True), "forged: signed with another token"
-    yield "twilio", Sample("call.completed", call), ""
-    for event_type in ("call.initiated", "call.busy"):
-        yield "twilio", Sample(event_type, busy), ""
-    yield "twilio", Sample("call.ringing", busy), "late: arrives after busy, and changes nothing"
-    for event_type in ("message.sent", "message.delivered"):
-        yield "twilio", Sample(event_type, message), ""
-    yield "twilio", Sample("message.undelivered", lost), ""
-    yield "twilio", Sample("message.received"), ""
-    for event_type in ("call.queued", "call.ringing", "call.answered"):
-        yield "vapi", Sample(event_type, vapi_call), ""
-    yield "vapi", Sample("other", vapi_call), "a type that no handler is for"
-    yield "vapi", Sample("call.completed", vapi_call), ""
-    for event_type in ("call.queued", "call.busy"):
-        yield "vapi", Sample(event_type, vapi_busy), ""
-    for event_type in ("call.ringing", "call.answered", "call.completed"):
-        yield "dialpad", Sample(event_type, dialpad_call), ""
-    for event_type in ("call.ringing", "call.missed"):
-        yield "dialpad", Sample(event_type, dialpad_missed), ""
-    yield "dialpad", Sample("message.received"), ""
-    for event_type in ("call.answered", "call.completed"):
-        yield "agent", Sample(event_type, paid), ""
-    notes = {"connected": True, "duration": 12, "notes": "demo: fails once"}
-    yield "agent", Sample("call.completed", flaky, {"outcome": notes}), "its handler fails once, then succeeds"
-    notes = {"connected": True, "duration": 3, "notes": "demo: no such reminder"}
-    yield "agent", Sample("call.completed", unknown, {"outcome": notes}), "its handler gives it up: a dead letter"
+    yield "twilio", Sample("call.busy", call), "the call's end"
+    yield "twilio", Sample("call.ringing", call, ago=5), "late: comes after the end, and changes nothing"
+    yield "vapi", Sample("dialogue.turn"), "a type that no handler is for"
+    yield "agent", Sample("call.completed", f"unknown{of_run}"), "of a reminder that doesn't exist: a dead letter"
+    notes = {"outcome": {"connected": True, "duration": 12, "notes": "demo: fails once"}}
+    yield "agent", Sample("call.completed", f"flaky{of_run}", notes), "its handler fails once, then succeeds"
+
+
+def _samples(types: Mapping[str, float], **same: Any) -> list[Sample]:
+    """Return a sample a type, with what all of them have; a type's number: how many seconds ago it happened."""
+    return [Sample(event_type, ago=ago, **same) for event_type, ago in types.items()]
+
+
+def _call_sid() -> str:
+    return f"CA{secrets.token_hex(16)}"
