@@ -169,8 +169,11 @@ def run(  # noqa: PLR0913 - one argument an option
     help="Where the demo's database lies. Default: below ~/.local/share, for root /var/lib.",
 )
 @click.option("--exit", "leave", is_flag=True, help="End after the samples; exit 1 if one went wrong.")
-def demo(*, fresh: bool, data_dir: Path | None, leave: bool) -> None:
-    """See it work: a private PostgreSQL, receiver, processor and 31 signed deliveries of four providers.
+@click.option(
+    "--handlers", "modules", multiple=True, metavar="MODULE", help="Handlers of your own to run as well. Repeatable."
+)
+def demo(*, fresh: bool, data_dir: Path | None, leave: bool, modules: tuple[str, ...]) -> None:
+    """See it work: a private PostgreSQL, receiver, processor and 50 signed deliveries of four providers.
 
     Needs nothing but `pip install 'webhook-inbox[demo]'`: no Docker, no PostgreSQL, root or not. Stays up until
     Ctrl-C; a second run keeps the data. With DATABASE_URL set, that database is used instead.
@@ -180,7 +183,7 @@ def demo(*, fresh: bool, data_dir: Path | None, leave: bool) -> None:
     from processor.postgres import Unavailable, default_data_dir  # noqa: PLC0415
 
     try:
-        if not whole.demo(data_dir or default_data_dir(), fresh=fresh, leave=leave):
+        if not whole.demo(data_dir or default_data_dir(), modules, fresh=fresh, leave=leave):
             sys.exit(INTERRUPTED)
     except (whole.DemoFailed, Unavailable) as error:
         _fail(str(error), 1)

@@ -1,16 +1,13 @@
-"""Two of the demo's troubles: a handler that fails once and then succeeds, and one that gives its event up."""
+"""One of the demo's troubles: a handler that fails once, and then succeeds."""
 
 from psycopg import Connection
 
-from processor import Discard, Event, on
+from processor import Event, on
 
 
 @on("call.completed", provider="agent")
-def settle_reminder(event: Event, _conn: Connection) -> None:
-    """Behave as the delivery's notes say (receiver/tour.py); any other delivery is settled at once."""
+def tell_crm(event: Event, _conn: Connection) -> None:
+    """Fail at the first attempt where the delivery's notes say so (receiver/tour.py)."""
     outcome = event.payload.get("outcome")
-    notes = outcome.get("notes") if isinstance(outcome, dict) else None
-    if notes == "demo: fails once" and event.attempt == 1:
+    if isinstance(outcome, dict) and outcome.get("notes") == "demo: fails once" and event.attempt == 1:
         raise ConnectionError("the demo's CRM is down at the first attempt")
-    if notes == "demo: no such reminder":
-        raise Discard(f"no reminder {event.subject_id!r}")

@@ -28,11 +28,18 @@ def rows(found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json:
         for cells in [list(columns), *table]:
             click.echo("\t".join(cells))
         return
+    for shown in aligned(columns, table):
+        click.echo(shown)
+
+
+def aligned(columns: Sequence[str], table: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table's lines, for people: its headings and its cells, which are text() already."""
     headed = [[column.upper().replace("_", " ") for column in columns], *table]
     headed = [[cell if len(cell) <= WIDTH_MAX else cell[: WIDTH_MAX - 1] + "…" for cell in cells] for cells in headed]
     widths = [max(len(cells[i]) for cells in headed) for i in range(len(columns))]
-    for cells in headed:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip() for cells in headed
+    ]
 
 
 def line(row: Mapping[str, Any], widths: Mapping[str, int]) -> str:

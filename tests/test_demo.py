@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from processor import postgres_binaries
@@ -26,8 +27,43 @@ def data_dir():
         yield directory / "db"
 
 
+SHOWN = {
+    "contacts, call_attempts, dialogues": [
+        r"ann_\w{6} +PENDING +- +human +42 +yes +\d\d:\d\d:\d\d",
+        r"ben_\w{6} +NOT_REACHED +BUSY +- +0 +- +-",
+        r"cem_\w{6} +NOT_REACHED +NO_ANSWER +- +0 +- +-",
+    ],
+    "vapi_calls": [
+        r"\w{8}… +ENDED +customer-ended-call +42 +0\.0473 +yes +AI: How can I help\?",
+        r"\w{8}… +FAILED +customer-busy +- +- +- +-",
+    ],
+    "campaign_progress, of both campaigns": [
+        r"survey_\w{6} +COMPLETED +3 +0 +1 +2 .*",
+        r"vapi_\w{6} +COMPLETED +2 +0 +1 +1 .*",
+    ],
+    "call_log": [
+        r"\S+ +completed +\d\d:\d\d:\d\d +\d+ +42 +200",
+        r"\S+ +no_answer +\d\d:\d\d:\d\d +- +0 +487",
+    ],
+    "cti_calls": [r"ended +inbound +\S+ +38\.2 +51\.0 +yes", r"missed +inbound .*"],
+    "messages": [r"inbound +received .*Is my order ready\?", r"outbound +delivered .*Yes, since noon\."],
+    "reminders": [
+        r"missed_\w{6} +call +pending +no_answer +1 +(59|60) min",
+        r"paid_\w{6} +call +completed +will_pay_today +0 +-",
+        r"sms_\w{6} +sms +completed +- +0 +-",
+        r"talking_\w{6} +call +processing +- +0 +-",
+    ],
+    "call_events, the log of calls": [
+        r"call\.initiated +initiated +- +created",
+        r"call\.busy +busy +initiated +moved",
+        r"call\.ringing +ringing +busy +late",
+    ],
+}
+
+
 def start(data_dir, *options):
-    environ = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "WEBHOOK_SOURCES")}
+    ours = ("DATABASE_URL", "WEBHOOK_SOURCES", "HANDLERS")
+    environ = {name: value for name, value in os.environ.items() if name not in ours}
     return subprocess.Popen(
         [sys.executable, "-m", "processor", "demo", "--data-dir", str(data_dir), *options],
         env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -49,6 +85,17 @@ def find(pattern, text):
     return match[1]
 
 
+def table(title, output):
+    """Return the rows below a title, without their headings."""
+    lines = find(rf"^  {title}:\n((?:    .+\n)+)", output).splitlines()
+    return [line.strip() for line in lines[1:]]
+
+
+def statuses(dsn, reminder_id):
+    with psycopg.connect(dsn) as conn:
+        return conn.execute("SELECT status FROM reminders WHERE reminder_id = %s", (reminder_id,)).fetchall()
+
+
 def left_behind(data_dir):
     """Return the command lines of live processes that belong to the demo in this directory."""
     found = []
@@ -62,27 +109,55 @@ def left_behind(data_dir):
     return found
 
 
-def test_exit_sends_the_samples_tells_each_outcome_and_leaves_nothing_running(data_dir):
+@pytest.fixture(scope="module")
+def first_run(data_dir):
+    """What a first run printed, having ended by itself."""
     with start(data_dir, "--exit") as demo:
         output = demo.stdout.read()
-
     assert demo.returncode == 0, output
-    assert "sent 31, refused 1, duplicates 1, stored 29, handled 27, retried 1, no handler 1, dead 1" in output
-    assert len(re.findall(r"POST  (twilio|vapi|dialpad|agent)", output)) == 31
+    return output
+
+
+def test_exit_sends_the_samples_tells_each_outcome_and_leaves_nothing_running(first_run, data_dir):
+    assert "sent 50, refused 1, duplicates 1, stored 48, handled 46, retried 1, no handler 1, dead 1" in first_run
+    assert len(re.findall(r"^  POST  (?:twilio|vapi|dialpad|agent)", first_run, re.MULTILINE)) == 25
+    assert "handled besides, of the inbox's own: 1 call.recording, 5 campaign.call_ended, 1 reminder.sent" in first_run
+    assert find(r"^        (event \d+: handled) at attempt 2$", first_run)
+    assert find(r"^        event \d+: (dead letter) \(Discard: no reminder", first_run)
     assert left_behind(data_dir) == []
+
+
+@pytest.mark.parametrize("title", SHOWN)
+def test_it_shows_the_rows_that_came_of_each_story(title, first_run):
+    rows = table(title, first_run)
+
+    assert len(rows) == len(SHOWN[title])
+    assert all(re.fullmatch(expected, row) for expected, row in zip(SHOWN[title], rows, strict=True)), rows
+
+
+def test_the_readme_and_the_help_say_how_much_it_sends(first_run):
+    sent = find(r"^sent (\d+),", first_run)
+    shown = subprocess.run(
+        [sys.executable, "-m", "processor", "demo", "--help"], capture_output=True, text=True, check=True
+    )
+
+    assert f"sends {sent} signed deliveries" in (Path(__file__).parents[1] / "README.md").read_text()
+    assert f"{sent} signed deliveries" in " ".join(shown.stdout.split())
 
 
 def test_a_second_run_keeps_the_data_and_what_it_prints_can_be_run(data_dir):
     with start(data_dir) as demo:
         output = read_until(demo, "Ctrl-C stops everything")
 
+        dsn = find(r"^  export DATABASE_URL='?(.*?)'?$", output)
         curl = find(r"^  (curl .*)$", output)
         if shutil.which("curl"):
             tried = subprocess.run(curl, shell=True, capture_output=True, text=True, check=True)
             assert " 200 OK" in tried.stdout
+            wait_for(lambda: statuses(dsn, find(r"(talking_\w+)", curl)) == [("completed",)], 20)
         update = find(r"^  (\S*psql .*)$", output)
         assert subprocess.run(update, shell=True, capture_output=True, text=True, check=True).stdout == "UPDATE 1\n"
-        dsn = find(r"^  export DATABASE_URL='?(.*?)'?$", output)
+        assert all(len(table(title, output)) == len(SHOWN[title]) for title in SHOWN)
         dead = find(r"id = (\d+)", update)
         asked = [sys.executable, "-m", "processor", "dead", "list"]
 
@@ -93,7 +168,7 @@ def test_a_second_run_keeps_the_data_and_what_it_prints_can_be_run(data_dir):
             return dead in [line.split("\t")[0] for line in shown.stdout.splitlines()]
 
         wait_for(dead_again, 20)
-        assert int(dead) > 40, "a second run goes on after the first one's events"
+        assert int(dead) > 50, "a second run goes on after the first one's events"
 
         demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 0
@@ -118,4 +193,29 @@ def test_a_killed_demo_leaves_nothing_running_and_starts_again(data_dir):
     with start(data_dir, "--exit", "--fresh") as again:
         output = again.stdout.read()
     assert again.returncode == 0, output
-    assert "event 1: handled" in output
+    assert int(find(r"event (\d+): dead letter", output)) < 60, "a database of its own, from the beginning"
+
+
+def test_handlers_of_ones_own_run_beside_those_that_ship(data_dir, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from processor import Discard, on\n"
+        "@on('dialogue.turn', provider='vapi')\n"
+        "def listen(event, conn):\n"
+        "    raise Discard('mine was asked')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+
+    with start(data_dir, "--exit", "--handlers", "mine") as demo:
+        output = demo.stdout.read()
+
+    assert demo.returncode == 0, output
+    assert "dead letter (Discard: mine was asked)" in output
+    assert "handled 46, retried 1, no handler 0, dead 2" in output
+
+
+def test_handlers_that_cannot_be_imported_start_nothing(data_dir):
+    with start(data_dir, "--exit", "--handlers", "no_such_module") as demo:
+        output = demo.stdout.read()
+
+    assert demo.returncode == 78
+    assert output.startswith("error: handlers 'no_such_module'")

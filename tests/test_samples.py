@@ -55,9 +55,9 @@ def test_a_samples_query_is_signed_and_kept(send, db):
 def test_a_sample_tells_when_it_happened(provider, send, db):
     assert send(provider, Sample("call.answered", ago=3600)) == 200
 
-    assert db.execute("SELECT round(extract(epoch FROM received_at - occurred_at) / 60) FROM webhook_events").fetchall() == [
-        (60,)
-    ]
+    assert db.execute(
+        "SELECT round(extract(epoch FROM received_at - occurred_at) / 60) FROM webhook_events"
+    ).fetchall() == [(60,)]
 
 
 def test_a_runs_ids_are_its_own_and_named_by_it():
