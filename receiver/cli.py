@@ -72,7 +72,7 @@ def run(host: str, port: int) -> None:
     port = port or _free_port(host)
     for source in settings.sources:
         for url in urls(source, f"http://{host}:{port}"):
-            click.echo(f"{source.name:<14} {url}", err=True)
+            click.echo(f"{source.name:<16} {url}", err=True)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
@@ -191,7 +191,7 @@ def deliver(
     refused = False
     for name, sample, note in steps:
         delivery = build(configured[name], sample, datetime.now(UTC))
-        (event,) = configured[name].adapter.identify(delivery)
+        (event,) = configured[name].adapter.identify(delivery, configured[name].options)
         for _ in range(repeat):
             sent = post(delivery, to)
             refused = refused or (sent.status >= 300 and not sample.forged)
@@ -199,7 +199,7 @@ def deliver(
                 "source": name, "event_type": event.event_type, "subject": event.subject, "event_id": event.event_id,
                 "status": sent.status, "ms": round(sent.ms, 1), "note": note,
             }  # fmt: skip
-            words = f"{sent.status}  {name:<13}{event.event_type:<20}{event.subject or '-'}  {sent.ms:.1f} ms  {note}"
+            words = f"{sent.status}  {name:<16}{event.event_type:<20}{event.subject or '-'}  {sent.ms:.1f} ms  {note}"
             click.echo(json.dumps(row) if as_json else words.rstrip())
     if refused:
         sys.exit(1)

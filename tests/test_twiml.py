@@ -4,8 +4,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.http_receiver import duplicates, rows
-from tests.receiver_fixtures import BASE_URL, SECRETS, connection, db, receiver, start
+from receiver.settings import from_environ
+from tests.http_receiver import Receiver, duplicates, rows
+from tests.receiver_fixtures import BASE_URL, SECRETS, TOKEN, connection, db, receiver, start
 from tests.signing import twilio
 
 __all__ = ["connection", "db", "receiver", "start"]
@@ -121,3 +122,42 @@ def test_a_request_signed_for_another_host_is_refused_whatever_it_claims(start, 
     reply = sent.to(voice(start), Host="evil.example", X_Forwarded_Host="evil.example")
 
     assert (reply.status, rows(db)) == (401, [])
+
+
+def reminder(start, db, target, *pairs):
+    receiver = voice(start, parameters=["reminder_id", "attempt", "To"])
+    outbound = [("CallSid", "CA1"), ("CallStatus", "in-progress"), ("Direction", "outbound-api")]
+    reply = twilio([*outbound, ("From", "+15555550142"), ("To", "+15555550100"), *pairs], target).to(receiver)
+    assert reply.status == 200
+    return [(one.get("name"), one.get("value")) for one in ET.fromstring(reply.body).iter("Parameter")]
+
+
+ALWAYS = [("From", "+15555550142"), ("To", "+15555550100"), ("CallSid", "CA1")]
+
+
+@pytest.mark.parametrize(
+    ("target", "pairs", "given"),
+    [
+        ("?reminder_id=rem_1", [], [("reminder_id", "rem_1")]),
+        ("", [("reminder_id", "rem_1")], [("reminder_id", "rem_1")]),
+        ("?reminder_id=rem_1", [("reminder_id", "rem_2")], [("reminder_id", "rem_1")]),
+        ("?attempt=2&reminder_id=r%26%22%3C", [], [("reminder_id", 'r&"<'), ("attempt", "2")]),
+        ("?reminder_id=", [], [("reminder_id", "")]),
+        ("?other=1&To=%2B15555550199&CallSid=CA2", [], []),
+        ("", [], []),
+    ],
+)
+def test_the_stream_is_given_the_parameters_that_the_source_names(target, pairs, given, start, db):
+    assert reminder(start, db, f"/webhooks/voice{target}", *pairs) == ALWAYS + given
+
+
+def test_a_reminder_call_is_connected_with_its_reminder_by_default(fresh_dsn):
+    environ = {"DATABASE_URL": fresh_dsn, "BASE_URL": BASE_URL, "TWILIO_AUTH_TOKEN": TOKEN}
+    running = Receiver(from_environ(environ))
+    try:
+        sent = twilio(ALWAYS, "/api/v1/webhooks/incoming-reminder?reminder_id=rem_1")
+        given = {one.get("name"): one.get("value") for one in ET.fromstring(sent.to(running).body).iter("Parameter")}
+    finally:
+        running.stop()
+
+    assert given == {**dict(ALWAYS), "reminder_id": "rem_1"}
