@@ -4,12 +4,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from receiver.settings import from_environ
-from tests.http_receiver import Receiver, duplicates, rows
-from tests.receiver_fixtures import BASE_URL, SECRETS, TOKEN, connection, db, receiver, start
+from tests.http_receiver import duplicates, rows
+from tests.receiver_fixtures import BASE_URL, SECRETS, connection, db, receiver, start, twilio_defaults
 from tests.signing import twilio
 
-__all__ = ["connection", "db", "receiver", "start"]
+__all__ = ["connection", "db", "receiver", "start", "twilio_defaults"]
 
 INCOMING = [("CallSid", "CA" + "0" * 32), ("CallStatus", "ringing"), ("Direction", "inbound"), ("To", "+15555550142")]
 
@@ -151,13 +150,11 @@ def test_the_stream_is_given_the_parameters_that_the_source_names(target, pairs,
     assert reminder(start, db, f"/webhooks/voice{target}", *pairs) == ALWAYS + given
 
 
-def test_a_reminder_call_is_connected_with_its_reminder_by_default(fresh_dsn):
-    environ = {"DATABASE_URL": fresh_dsn, "BASE_URL": BASE_URL, "TWILIO_AUTH_TOKEN": TOKEN}
-    running = Receiver(from_environ(environ))
-    try:
-        sent = twilio(ALWAYS, "/api/v1/webhooks/incoming-reminder?reminder_id=rem_1")
-        given = {one.get("name"): one.get("value") for one in ET.fromstring(sent.to(running).body).iter("Parameter")}
-    finally:
-        running.stop()
+def test_a_reminder_call_is_connected_with_its_reminder_by_default(twilio_defaults, db):
+    sent = twilio(ALWAYS, "/api/v1/webhooks/incoming-reminder?reminder_id=rem_1")
 
-    assert given == {**dict(ALWAYS), "reminder_id": "rem_1"}
+    (stream,) = ET.fromstring(sent.to(twilio_defaults).body).iter("Stream")
+
+    assert stream.get("url") == "wss://hooks.example.com/api/v1/voice/media-stream"
+    assert [(one.get("name"), one.get("value")) for one in stream] == [*ALWAYS, ("reminder_id", "rem_1")]
+    assert [row.source for row in rows(db)] == ["twilio-reminder"]
