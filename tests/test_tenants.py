@@ -1,10 +1,13 @@
 """Several numbers of one Twilio account: each event belongs to its number's tenant, each call gets its answer."""
 
 import json
+import re
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from receiver.settings import DEFAULTS, sources_from
 from tests.http_receiver import duplicates, rows
 from tests.receiver_fixtures import BASE_URL, SECRETS, connection, db, start
 from tests.signing import Signed, twilio, twilio_json, twilio_signature
@@ -169,3 +172,17 @@ def test_the_answer_and_the_tenant_are_of_the_same_number_when_a_field_is_repeat
     reply = twilio([("CallSid", "CA1"), ("From", STRANGER), ("To", BOLT), ("To", ACME)]).to(receiver)
 
     assert (tenants(db), said(ET.fromstring(reply.body))[0]) == (["bolt"], ["Bolt."])
+
+
+def test_the_sources_file_of_the_how_to_is_one_and_does_as_it_says(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "incoming-calls.md").read_text(encoding="utf-8")
+    (tmp_path / "sources.toml").write_text(re.findall(r"^```toml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0])
+    environ = {"WEBHOOK_SOURCES": str(tmp_path / "sources.toml"), "TWILIO_AUTH_TOKEN": "t", "BASE_URL": BASE_URL}
+
+    status, incoming = sources_from(environ)
+
+    assert (status.options.answer, set(status.options.by_number)) == (None, {ACME, BOLT})
+    assert {path for _, _, paths, _, _ in DEFAULTS for path in paths} >= {*status.paths[:-1], *incoming.paths[:-1]}
+    answers = [number.answer(incoming.options.answer) for number in incoming.options.numbers]
+    assert [answer.parameters for answer in answers] == [("reminder_id",)] * 2
+    assert [answer.greeting for answer in answers] == ["Acme, one moment please.", "Bolt, guten Tag."]
