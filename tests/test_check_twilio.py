@@ -22,6 +22,7 @@ from tests.receiver_fixtures import BASE_URL, TOKEN, connection, db, twilio_defa
 __all__ = ["connection", "db", "twilio_defaults"]
 
 PATHS = {"incoming": "/incoming", "reminder": "/reminder", "status": "/status"}
+SKIPPED = ("--incoming-path", "", "--reminder-path", "", "--status-path", "")
 OURS = {
     "incoming": "/api/v1/webhooks/incoming-call",
     "reminder": "/api/v1/webhooks/incoming-reminder",
@@ -95,6 +96,7 @@ def test_with_another_token_nothing_is_taken_and_it_says_what_to_look_at(twilio_
         (["--url", BASE_URL], {}, "no TWILIO_AUTH_TOKEN"),
         (["--url", "https://your-domain.example"], {"TWILIO_AUTH_TOKEN": TOKEN}, "still the placeholder"),
         (["--url", BASE_URL, "--to", "http://127.0.0.1/x"], {"TWILIO_AUTH_TOKEN": TOKEN}, "--to: expected"),
+        (["--url", BASE_URL, *SKIPPED], {"TWILIO_AUTH_TOKEN": TOKEN}, "nothing to check"),
         (["--url", BASE_URL, "--status-path", "x"], {"TWILIO_AUTH_TOKEN": TOKEN}, "expected a path such as /api"),
     ],
 )
@@ -205,6 +207,7 @@ def test_a_prefix_of_the_public_url_is_called_and_signed():
 
 
 EACH = ("incoming call", "reminder call")
+CONNECT = '<Connect><Stream url="wss://voice.example/stream"/></Connect>'
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,9 @@ EACH = ("incoming call", "reminder call")
         ({"twiml": "ok"}, [f"{call}: TwiML" for call in EACH]),
         ({"twiml": "<Response/>"}, [f"{call}: TwiML" for call in EACH]),
         ({"twiml": "<Response><Connect/></Response>"}, [f"{call}: TwiML" for call in EACH]),
-        ({"twiml": "<!DOCTYPE a><Response/>"}, [f"{call}: TwiML" for call in EACH]),
+        ({"twiml": f"<!DOCTYPE a><Response>{CONNECT}</Response>"}, [f"{call}: TwiML" for call in EACH]),
+        ({"twiml": f"<Response>{CONNECT}{CONNECT}</Response>"}, [f"{call}: TwiML" for call in EACH]),
+        ({"twiml": f"<Reply>{CONNECT}</Reply>"}, [f"{call}: TwiML" for call in EACH]),
         ({"before": "<Play>https://voice.example/a.mp3</Play>"}, [f"{call}: TwiML" for call in EACH]),
         ({"stream": "http://voice.example/stream"}, [f"{call}: stream" for call in EACH]),
         ({"stream": "ws://voice.example/stream"}, [f"{call}: stream" for call in EACH]),

@@ -37,6 +37,28 @@ def test_an_incoming_call_is_connected_to_the_stream_with_its_parameters(start, 
     }
 
 
+def test_a_post_of_twilio_is_accepted_and_stored(twilio_defaults, db):
+    reply = twilio([*INCOMING, ("From", "+15555550100")], "/api/v1/webhooks/incoming-call").to(twilio_defaults)
+
+    assert reply.status == 200
+    assert [(row.source, row.event_type, row.subject) for row in rows(db)] == [
+        ("twilio-voice", "call.incoming", "call/CA" + "0" * 32)
+    ]
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["queued", "initiated", "ringing", "in-progress", "completed", "busy", "no-answer", "failed", "canceled"],
+)
+def test_a_status_callback_is_stored(status, twilio_defaults, db):
+    pairs = [("CallSid", "CA1"), ("CallStatus", status), ("CallDuration", "42"), ("SequenceNumber", "1")]
+
+    reply = twilio(pairs, "/api/v1/webhooks/call-status").to(twilio_defaults)
+
+    assert reply.status == 200
+    assert [(row.source, row.subject, row.payload) for row in rows(db)] == [("twilio", "call/CA1", dict(pairs))]
+
+
 @pytest.mark.parametrize(
     ("caller", "value"),
     [(text, text) for text in ('"/><Say>hello</Say>', "<!--", "&amp;&", "]]>", "é\N{NO-BREAK SPACE}\U0001f600")]
