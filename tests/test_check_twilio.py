@@ -11,8 +11,10 @@ from urllib.parse import parse_qsl, urlsplit
 from xml.etree import ElementTree as ET
 
 import pytest
+from click.testing import CliRunner
 from twilio.request_validator import RequestValidator
 
+from receiver.check import check
 from receiver.check_report import report
 from receiver.check_twilio import Deployment, answer_times, examine
 from tests.http_receiver import duplicates, rows
@@ -101,9 +103,9 @@ def test_with_another_token_nothing_is_taken_and_it_says_what_to_look_at(twilio_
     ],
 )
 def test_what_can_not_be_checked_is_wrong_usage(arguments, environ, told):
-    done = command(*arguments, **environ)
+    done = CliRunner().invoke(check, ["twilio", *arguments], env={"TWILIO_AUTH_TOKEN": None, **environ})
 
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert told in " ".join(done.stderr.split())
 
 
