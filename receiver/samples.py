@@ -28,6 +28,7 @@ Fields = dict[str, Any]
 TYPES: Mapping[str, Mapping[str, Fields]] = {
     "twilio": {
         "call.incoming": {"CallStatus": "ringing", "Direction": "inbound"},
+        "call.queued": {"CallStatus": "queued", "SequenceNumber": "0"},
         "call.initiated": {"CallStatus": "initiated", "SequenceNumber": "0"},
         "call.ringing": {"CallStatus": "ringing", "SequenceNumber": "1"},
         "call.answered": {"CallStatus": "in-progress", "SequenceNumber": "2"},

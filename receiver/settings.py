@@ -91,6 +91,13 @@ DEFAULTS: list[tuple[str, str, list[str], tuple[str, str | None], dict[str, Any]
         ("TWILIO_AUTH_TOKEN", "TWILIO_WEBHOOK_SECRET"),
         {"answer": {}},
     ),
+    (
+        "twilio-reminder",
+        "twilio",
+        ["/api/v1/webhooks/incoming-reminder"],
+        ("TWILIO_AUTH_TOKEN", "TWILIO_WEBHOOK_SECRET"),
+        {"answer": {"parameters": ["reminder_id"]}},
+    ),
     ("vapi", "vapi", ["/api/webhooks/vapi"], ("VAPI_WEBHOOK_SECRET", "WEBHOOK_SHARED_SECRET"), {}),
     ("dialpad", "dialpad", ["/webhooks/dialpad"], ("DIALPAD_WEBHOOK_SECRET", None), {}),
     ("agent", "agent", ["/api/webhooks/call-status"], ("WEBHOOK_SECRET", None), {}),
@@ -282,7 +289,6 @@ def _check_unique(sources: list[Source], faults: list[str]) -> None:
 
 def _lines(who: str, error: ValidationError) -> list[str]:
     """Return pydantic's findings, without the values: one may be a secret in the wrong place."""
-    return [
-        f"{who}: {'.'.join(map(str, found['loc']))}: {found['msg'][:1].lower()}{found['msg'][1:]}"
-        for found in error.errors(include_input=False, include_url=False)
-    ]
+    found = error.errors(include_input=False, include_url=False)
+    told = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in found]
+    return [f"{who}: {place}: {words[:1].lower()}{words[1:]}" for place, words in told]
