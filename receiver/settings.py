@@ -19,6 +19,7 @@ from sql.database import NoDatabase, dsn
 
 MAX_BODY = 1024 * 1024
 RESERVED = ("/livez", "/readyz")
+INBOX = "inbox"  # the source of the events that the processor makes itself
 PLACEHOLDER = re.compile(r"your-?domain|changeme|change-me|[<>{}]", re.IGNORECASE)
 
 
@@ -277,6 +278,8 @@ def _check_unique(sources: list[Source], faults: list[str]) -> None:
     owners: dict[str, str] = {}
     names: set[str] = set()
     for source in sources:
+        if source.name == INBOX:
+            faults.append(f"source {source.name!r}: the name is the inbox's own; choose another")
         if source.name in names:
             faults.append(f"source {source.name!r}: the name is used twice; names are keys of the events' table")
             continue

@@ -58,17 +58,19 @@ def ours(block):
 
 @pytest.mark.parametrize("block", found("sh"))
 def test_its_commands_are_commands_with_these_options(block):
-    for name, *words in ours(block):
-        command: click.Command = COMMANDS[name]
-        context = click.Context(command, info_name=name)
+    for name, *rest in ours(block):
+        command: click.Command | None = COMMANDS[name]
+        context = click.Context(COMMANDS[name], info_name=name)
         while isinstance(command, click.Group):
-            name, command, words = command.resolve_command(context, words)
-            context = click.Context(command, info_name=name, parent=context)
-        command.parse_args(context, words)
+            group = command
+            word, command, rest[:] = group.resolve_command(context, rest)
+            assert command
+            context = click.Context(command, info_name=word, parent=context)
+        assert command
+        command.parse_args(context, rest)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_links_lead_somewhere(page):
     for target in re.findall(r"\]\(((?!https?:|#)[^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
-

@@ -124,6 +124,7 @@ def test_a_public_key_is_no_secret(faults):
     ("first", "second", "expected"),
     [
         ({"name": "a"}, {"name": "a"}, "source 'a': the name is used twice; names are keys of the events' table"),
+        ({"name": "inbox"}, {"name": "b"}, "source 'inbox': the name is the inbox's own; choose another"),
         (
             {"name": "a", "paths": ["/x"]},
             {"name": "b", "paths": ["/x"]},
