@@ -8,32 +8,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from processor import on, registry
+from processor import on
 from processor.loop import Processor
 from sql import load
+from tests.handler_fixtures import effects, no_handlers, work, write
 from tests.inbox import add, look, process
 
-
-@pytest.fixture(autouse=True)
-def no_handlers(monkeypatch):
-    monkeypatch.setattr(registry, "HANDLERS", [])
-
-
-@pytest.fixture
-def effects(db):
-    db.execute("CREATE TABLE effects (event bigint, note text)")
-    yield lambda: db.execute("SELECT event, note FROM effects ORDER BY event, note").fetchall()
-    db.execute("DROP TABLE effects")
-
-
-@pytest.fixture
-def work(dsn):
-    """Do what is due, as `processor run --once` does."""
-    return lambda: Processor(lambda: psycopg.connect(dsn, autocommit=True)).run(0.05, once=True)
-
-
-def write(event, conn, note="done"):
-    conn.execute("INSERT INTO effects VALUES (%s, %s)", (event.id, note))
+__all__ = ["effects", "no_handlers", "work"]
 
 
 @pytest.mark.parametrize(

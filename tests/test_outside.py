@@ -9,8 +9,11 @@ import pytest
 from processor import Discard, RetryLater, on, operations, registry
 from processor.breakers import Breakers
 from processor.workers import Crew
+from tests.handler_fixtures import effects
 from tests.inbox import add, look, make_due, process
 from tests.processes import DEADLINE, processor, wait_for
+
+__all__ = ["effects"]
 
 
 @pytest.fixture
@@ -18,13 +21,6 @@ def called(monkeypatch):
     monkeypatch.setattr(registry, "HANDLERS", [])
     monkeypatch.setattr("processor.breakers.HANDLERS", registry.HANDLERS)
     return []
-
-
-@pytest.fixture
-def effects(db):
-    db.execute("CREATE TABLE effects (event bigint, note text)")
-    yield lambda: db.execute("SELECT event, note FROM effects ORDER BY event, note").fetchall()
-    db.execute("DROP TABLE effects")
 
 
 @pytest.fixture
