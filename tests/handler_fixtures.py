@@ -14,6 +14,12 @@ def no_handlers(monkeypatch):
 
 
 @pytest.fixture
+def seen():
+    """A list for handlers to note what they saw."""
+    return []
+
+
+@pytest.fixture
 def effects(db):
     """A table for handlers to write into, and a function that returns its rows; see write."""
     db.execute("CREATE TABLE effects (event bigint, note text)")
