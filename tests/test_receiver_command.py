@@ -12,7 +12,8 @@ import time
 import psycopg
 import pytest
 
-from tests.processes import SECRET, Command, agent_event, answers, free_port, post, receiver, wait_for
+from benchmarks.server import answers
+from tests.processes import SECRET, Command, agent_event, free_port, post, receiver, wait_for
 
 
 def command(*arguments, **environ):
