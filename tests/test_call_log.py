@@ -1,4 +1,4 @@
-"""Incoming calls: each is a row from its first request on, moved by its status callbacks, and answers for itself in views."""
+"""Incoming calls: a row from the first request on, moved by its status callbacks, and what is asked of it in views."""
 
 from decimal import Decimal
 

@@ -40,7 +40,8 @@ def test_its_python_compiles(block):
 
 @pytest.mark.parametrize("block", found("toml"))
 def test_its_sources_file_is_one(block, tmp_path):
-    (tmp_path / "sources.toml").write_text(block)
+    (tmp_path / "secret").write_text("a-secret-in-a-file")
+    (tmp_path / "sources.toml").write_text(re.sub(r'"file:[^"]+"', f'"file:{tmp_path / "secret"}"', block))
     names = dict.fromkeys(re.findall(r'"env:(\w+)"', block), "a-secret-0123456789-0123456789-012")
 
     assert sources_from({"WEBHOOK_SOURCES": str(tmp_path / "sources.toml"), "BASE_URL": "https://hooks.test", **names})
