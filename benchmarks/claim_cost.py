@@ -8,19 +8,16 @@ Needs DATABASE_URL of an empty database, or the demo extra, whose PostgreSQL it 
 """
 
 import argparse
-import os
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import LiteralString
 
 import psycopg
 from psycopg import Connection
 
-from processor import migrations, on, postgres
+from benchmarks.server import server
+from processor import migrations, on
 from processor.cursor import Cursor
 from processor.loop import Processor
 from processor.session import Session
@@ -133,18 +130,6 @@ def cases(conn: Connection, dsn: str, pending: int, processed: int) -> Iterator[
     add(conn, "backlog", pending)
     settle(conn)
     yield f"{pending:,} pending, {processed:,} processed", *claim_cost(conn, Cursor())
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """Yield the DSN of DATABASE_URL, or of a private server."""
-    if "DATABASE_URL" in os.environ:
-        yield database.dsn(os.environ, "inbox-benchmark")
-        return
-    with tempfile.TemporaryDirectory(prefix="webhook-inbox-") as directory:
-        Path(directory).chmod(0o711)
-        with postgres.start(Path(directory) / "db") as running:
-            yield running.dsn
 
 
 def main() -> None:

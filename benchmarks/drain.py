@@ -14,7 +14,8 @@ import time
 
 import psycopg
 
-from benchmarks.claim_cost import TYPE, add, server, settle
+from benchmarks.claim_cost import TYPE, add, settle
+from benchmarks.server import server
 from processor import Event, migrations, on
 from sql import database
 

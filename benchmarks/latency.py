@@ -18,7 +18,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +26,13 @@ from pathlib import Path
 
 import click
 import psycopg
-from psycopg import Connection, sql
-from psycopg.conninfo import make_conninfo
+from psycopg import Connection
 
+from benchmarks.server import answers, database
 from processor import Event, migrations, on, postgres
 from processor.children import ended_with_us
 
+ROOT = Path(__file__).parents[1]
 SECRET = "a-secret-of-the-voice-agent-0123456789"  # noqa: S105 - of the receiver started here
 DEADLINE = 60.0  # seconds, for anything that is waited for
 WARM_UP = 20  # deliveries that are not counted
@@ -64,7 +64,7 @@ def main(  # noqa: PLR0913 - one argument an option
             migrations.migrate(conn)
             conn.execute("CREATE TABLE effects (event_id text PRIMARY KEY)")
         stack.enter_context(command(dsn, "receiver", "run", "--port", str(port)))
-        stack.enter_context(command(dsn, "processor", "run", "--handlers", "latency", *options))
+        stack.enter_context(command(dsn, "processor", "run", "--handlers", "benchmarks.latency", *options))
         ms = sorted(1000 * time for time in measure(dsn, port, gaps))
     cuts = statistics.quantiles(ms, n=100, method="inclusive")
     click.echo(f"POST to committed effect, ms; {rate:g}/s {'evenly' if even else 'at random'}; {' '.join(options)}")
@@ -79,7 +79,7 @@ def measure(dsn: str, port: int, gaps: list[float]) -> list[float]:
     listener = psycopg.connect(dsn, autocommit=True)
     listener.execute("LISTEN effects")
     threading.Thread(target=hear, args=(listener, done_at), daemon=True).start()
-    wait_for(lambda: ready(port))
+    wait_for(lambda: answers(port))
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     due_at = time.monotonic()
     for number, gap in enumerate([0.2] * WARM_UP + gaps):
@@ -106,32 +106,14 @@ def hear(listener: Connection, done_at: dict[str, float]) -> None:
 
 
 @contextmanager
-def database() -> Iterator[str]:
-    """Make an empty database, and remove it after."""
-    with ExitStack() as stack:
-        server = os.environ.get("DATABASE_URL", "").strip()
-        if not server:
-            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="webhook-inbox-")))
-            directory.chmod(0o711)  # PostgreSQL's user, who isn't root, gets through
-            server = stack.enter_context(postgres.start(directory / "data")).dsn
-        name = f"inbox_latency_{os.getpid()}"
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-            try:
-                yield make_conninfo(server, dbname=name)
-            finally:
-                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-@contextmanager
 def command(dsn: str, *arguments: str) -> Iterator[None]:
     """Run a command of ours; its warnings go to our stderr."""
     environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "WARNING"}
-    environ["PYTHONPATH"] = str(Path(__file__).parent)  # for the handler above
     environ.pop("WEBHOOK_SOURCES", None)
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],
         env=environ,
+        cwd=ROOT,  # for the handler above
         stdin=subprocess.DEVNULL,
         **ended_with_us(signal.SIGKILL),
     )
@@ -140,18 +122,6 @@ def command(dsn: str, *arguments: str) -> Iterator[None]:
     finally:
         process.terminate()
         process.wait()
-
-
-def ready(port: int) -> bool:
-    """Tell whether the receiver can store."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def wait_for(true: Callable[[], bool]) -> None:

@@ -13,7 +13,7 @@ from functools import partial
 
 import psycopg
 
-from benchmarks.claim_cost import server
+from benchmarks.server import server
 from processor import migrations, on
 from processor.event import Event
 from processor.workers import Crew

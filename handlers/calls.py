@@ -99,6 +99,20 @@ class Kept:
     campaign_id: str | None
 
 
+def read(event: Event, conn: Connection) -> CallEvent:
+    """Return what an event tells, under its call's app_id. Raises Invalid.
+
+    Twilio names no number where it tells of a recording or of who answered, so where tenants share a URL the receiver
+    can't say whose call it is; the row of the call can.
+    """
+    told = call_event(event)
+    if told.provider != "twilio" or told.from_number or told.to_number:
+        return told
+    owner = "SELECT app_id FROM calls WHERE (provider, call_id) = (%s, %s) ORDER BY app_id <> %s LIMIT 1"
+    found = conn.execute(owner, (told.provider, told.call_id, told.app_id)).fetchone()
+    return told.model_copy(update={"app_id": found[0]}) if found else told
+
+
 def keep(event: Event, told: CallEvent, conn: Connection) -> Kept | None:
     """Write what an event told of its call, and its line of the log; None for a call that is not kept.
 
@@ -124,17 +138,17 @@ def keep(event: Event, told: CallEvent, conn: Connection) -> Kept | None:
     if kept.fresh and kept.change == "impossible":
         log.warning("call impossible id=%d type=%s state=%s; kept its state", event.id, told.event_type, kept.state)
     if event.subject and kept.state in ENDS:
-        fulfil(conn, event.subject, TIMEOUT, app_id=event.app_id)
+        fulfil(conn, event.subject, TIMEOUT, app_id=told.app_id)
     elif event.subject and (kept.created or kept.change == "moved"):
         about = {"provider": told.provider, "call_id": told.call_id}
-        expect(conn, event.subject, within=SILENCE, otherwise=TIMEOUT, app_id=event.app_id, payload=about)
+        expect(conn, event.subject, within=SILENCE, otherwise=TIMEOUT, app_id=told.app_id, payload=about)
     return kept
 
 
 @on("call.recording", TIMEOUT, provider="inbox")
 def keep_our_own(event: Event, conn: Connection) -> None:
     """Put a recording to its call, and end a call that has been silent for too long, if it is still under way."""
-    told = call_event(event)
+    told = read(event, conn)
     if told.ends and _state(told, conn) in (None, *ENDS):
         return
     keep(event, told, conn)
@@ -142,11 +156,11 @@ def keep_our_own(event: Event, conn: Connection) -> None:
 
 def announce_recording(event: Event, conn: Connection) -> None:
     """Have a recording, whose subject is its own, put to its call among the call's events: two workers never meet."""
-    told = call_event(event)
+    told = read(event, conn)
     facts = {name: getattr(told, name) for name in ("provider", "call_id", "recording_url", "recording_seconds")}
     payload = {name: value if isinstance(value, str) else str(value) for name, value in facts.items() if value}
     emit(
-        conn, "call.recording", f"call/{told.call_id}", app_id=event.app_id, key=event.key,
+        conn, "call.recording", f"call/{told.call_id}", app_id=told.app_id, key=event.key,
         payload=payload, occurred_at=event.occurred_at,
     )  # fmt: skip
 

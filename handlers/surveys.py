@@ -17,7 +17,6 @@ from psycopg import Connection
 from handlers import calls
 from handlers.models import CallEvent
 from handlers.post import post
-from handlers.providers import call_event
 from handlers.signing import standard_webhooks_headers
 from processor import Event, emit, on
 
@@ -75,7 +74,7 @@ ON CONFLICT DO NOTHING
 @on(*calls.STATES, "call.amd", provider="twilio")
 def follow_call(event: Event, conn: Connection) -> None:
     """Follow a call of a campaign with its attempt and contact; one that is answered starts its dialogue."""
-    told = call_event(event)
+    told = calls.read(event, conn)
     if told.campaign_id is None and not _attempted(told, conn):
         return  # no survey's
     if calls.keep(event, told, conn) is None:
@@ -91,7 +90,7 @@ def follow_call(event: Event, conn: Connection) -> None:
 @on("call.recording", "call.timeout", provider="inbox")
 def follow_our_own(event: Event, conn: Connection) -> None:
     """Follow what the inbox itself put to a call: its recording, and the end of one that nobody ended."""
-    _follow(call_event(event).model_dump(), conn)
+    _follow(calls.read(event, conn).model_dump(), conn)
 
 
 @on("recording.completed", provider="twilio")

@@ -132,7 +132,11 @@ def failed(event: Event, ran: tuple[Handler, ...], error: BaseException, seconds
     most = max((handler.max_attempts for handler in ran[-1:]), default=MAX_ATTEMPTS)
     wait = None if event.attempt >= most else backoff(event.attempt)
     result = "dead" if wait is None else "retry"
-    return Outcome(event, result, describe(error), wait, seconds=seconds, handlers=ran, yields=yields, faulty=True)
+    conflict = isinstance(error, CONFLICTS)
+    return Outcome(
+        event, result, describe(error), wait,
+        seconds=seconds, handlers=ran, yields=yields, faulty=True, conflict=conflict,
+    )  # fmt: skip
 
 
 def version(handlers: tuple[Handler, ...]) -> str | None:

@@ -41,13 +41,15 @@ def pause(targets: tuple[Target, ...], duration: timedelta | None, reason: str, 
     processor pause
 
     The receiver goes on storing them, and they are handled when the pause ends. What is in hand is finished. Pausing
-    again sets the end and the reason anew.
+    again sets the end and the reason anew. A name that no event has had lately is paused as well, with a warning.
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
     if not targets and (duration or reason):
         raise click.UsageError("pause what? Give source=NAME or type=NAME")
     with connection() as conn:
         if targets:
             pauses.pause(conn, list(targets), duration, reason)
+            for target in pauses.unknown(conn, list(targets)):
+                click.echo(f"warning: {target}: no event of it lately; paused for those to come", err=True)
         found = pauses.pauses(conn)
     if not found:
         click.echo("nothing is paused", err=True)

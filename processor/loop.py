@@ -229,10 +229,17 @@ class Processor:
             if batch.outcomes and (self.stopping.is_set() or time.monotonic() > until):
                 self.cursor.restart()
                 break
-            if event.subject not in waiting:
-                batch.outcomes.append(self._attempt(session, event))
-                if batch.outcomes[-1].result == "retry" and event.subject is not None:
-                    waiting.add(event.subject)
+            if event.subject in waiting:
+                continue
+            outcome = self._attempt(session, event)
+            if outcome.conflict and batch.outcomes:
+                # What the other waits for may be locked by this batch's earlier events: they are committed, and this
+                # one is run again after that, as if it had not been.
+                self.cursor.restart()
+                break
+            batch.outcomes.append(outcome)
+            if outcome.result == "retry" and event.subject is not None:
+                waiting.add(event.subject)
         record(session.conn, batch.outcomes)
         self._end_run(session.conn, self.run_id, batch.outcomes)
 

@@ -22,7 +22,7 @@ class Outcome:
 
     error: ``Class: message``. seconds: what the handlers took. handlers: those that ran, the last of which failed.
     yields: seconds from its first failure after which it holds back nobody; None: it does until it succeeds or dies.
-    faulty: a handler failed, and did not just answer so.
+    faulty: a handler failed, and did not just answer so. conflict: it lost to another transaction, each time it ran.
     """
 
     event: Event
@@ -34,6 +34,7 @@ class Outcome:
     handlers: tuple[Handler, ...] = ()
     yields: float | None = None
     faulty: bool = False
+    conflict: bool = False
 
 
 @dataclass

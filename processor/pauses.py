@@ -44,6 +44,15 @@ def pause(conn: Connection, targets: list[Target], duration: timedelta | None, r
         _note(conn, "pause", targets, reason, {"for_seconds": duration and duration.total_seconds()})
 
 
+def unknown(conn: Connection, targets: list[Target]) -> list[Target]:
+    """Return those that no event is of, as far as the latest 10,000 and the unprocessed ones tell."""
+    return [
+        target
+        for target in targets
+        if conn.execute(load("has_target"), {"kind": target.kind, "name": target.name}).fetchone() == (False,)
+    ]
+
+
 def resume(conn: Connection, targets: list[Target], reason: str) -> list[Target]:
     """Let these be claimed again, and return those that were paused. Commits all of them at once."""
     with conn.transaction():

@@ -269,7 +269,7 @@ def _target(scope: Scope) -> str:
 
 def _identify(source: Source, delivery: Delivery) -> list[Identity]:
     try:
-        return source.adapter.identify(delivery)
+        return source.adapter.identify(delivery, source.options)
     except Exception as error:  # noqa: BLE001 - what is authentic is kept, whatever our reading of it
         log.error("delivery not understood source=%s cause=%s", source.name, type(error).__name__)
         return [unparseable(delivery, f"{source.provider}: identifying raised {type(error).__name__}")]

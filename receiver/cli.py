@@ -1,29 +1,27 @@
-"""The receiver's commands: run it, list its sources and what it refused, send it a signed sample.
+"""The receiver's commands: run it, list its sources and what it refused, send it a signed sample, check a deployment.
 
-Exit codes: 0 done, 1 a delivery was refused, 2 wrong usage, 3 nothing matched, 4 the doctor found a fault, 69 no
-receiver or no database answers, 78 bad configuration.
+Exit codes: 0 done, 1 a delivery was refused or a check failed, 2 wrong usage, 3 nothing matched, 4 the doctor found a
+fault, 69 no receiver or no database answers, 78 bad configuration.
 """
 
-import http.client
 import json
 import os
 import shlex
 import signal
 import socket
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import psycopg
 
 from receiver import cli_refusals
+from receiver.check import check
 from receiver.delivery import Delivery
 from receiver.samples import TYPES, NoSample, Sample, build
+from receiver.sender import post, receiver_at
 from receiver.settings import BadSettings, Source, from_environ, sources_from
 from receiver.tour import Step, tour
 from sql import database
@@ -45,7 +43,11 @@ def cli() -> None:
     receiver doctor                       what is wrong, and how it is mended
     receiver refusals --since 7d          what was refused, and why
     receiver send agent call.completed    a signed sample to a running receiver
+    receiver check twilio --url URL       Twilio, played against a deployment
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
+
+
+cli.add_command(check)
 
 
 @cli.command()
@@ -76,7 +78,7 @@ def run(host: str, port: int) -> None:
     port = port or _free_port(host)
     for source in settings.sources:
         for url in urls(source, f"http://{host}:{port}"):
-            click.echo(f"{source.name:<14} {url}", err=True)
+            click.echo(f"{source.name:<16} {url}", err=True)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),
@@ -185,22 +187,13 @@ def send(  # noqa: PLR0913 - one argument an option
     deliver([Step(source, sample)] * count, configured, to, as_json, repeat)
 
 
-@dataclass(frozen=True)
-class Sent:
-    """What a receiver answered: the status, and after how many milliseconds."""
-
-    status: int
-    ms: float
-    body: str
-
-
 def deliver(steps: list[Step], configured: dict[str, Source], to: str, as_json: bool, repeat: int = 1) -> None:
     """Send each sample, print each answer; exit 1 if one was refused that wasn't forged."""
     refused = False
     for step in steps:
         name, sample, note = step.source, step.sample, step.note
         delivery = build(configured[name], sample, datetime.now(UTC))
-        (event,) = configured[name].adapter.identify(delivery)
+        (event,) = configured[name].adapter.identify(delivery, configured[name].options)
         for _ in range(repeat):
             sent = post(delivery, to)
             refused = refused or (sent.status >= 300 and not sample.forged)
@@ -208,24 +201,10 @@ def deliver(steps: list[Step], configured: dict[str, Source], to: str, as_json: 
                 "source": name, "event_type": event.event_type, "subject": event.subject, "event_id": event.event_id,
                 "status": sent.status, "ms": round(sent.ms, 1), "story": step.story, "note": note, "answer": sent.body,
             }  # fmt: skip
-            words = f"{sent.status}  {name:<13}{event.event_type:<20}{event.subject or '-'}  {sent.ms:.1f} ms  {note}"
+            words = f"{sent.status}  {name:<16}{event.event_type:<20}{event.subject or '-'}  {sent.ms:.1f} ms  {note}"
             click.echo(json.dumps(row) if as_json else words.rstrip())
     if refused:
         sys.exit(1)
-
-
-def post(delivery: Delivery, to: str) -> Sent:
-    """Send *delivery* to the receiver at *to*, whatever its public URL says."""
-    url = urlsplit(to)
-    connection_class = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = connection_class(url.netloc, timeout=20)
-    started = time.monotonic()
-    try:
-        connection.request(delivery.method, delivery.target, delivery.body, dict(delivery.headers))
-        response = connection.getresponse()
-        return Sent(response.status, (time.monotonic() - started) * 1000, response.read().decode("utf-8", "replace"))
-    finally:
-        connection.close()
 
 
 def curl_command(delivery: Delivery, to: str) -> str:
@@ -240,18 +219,6 @@ def curl_command(delivery: Delivery, to: str) -> str:
 def urls(source: Source, local: str) -> list[str]:
     """Return the source's URLs: public where its base URL is known, else local ones."""
     return [(source.base_url or local) + path for path in source.paths]
-
-
-def receiver_at(to: str) -> str:
-    """Return ``http://host:port`` of what a person typed. Raises click.UsageError."""
-    try:
-        url = urlsplit(to if "://" in to else f"http://{to}")
-        _ = url.port  # raises ValueError beyond 65535
-        if url.scheme in ("http", "https") and url.hostname and url.path in ("", "/"):
-            return f"{url.scheme}://{url.netloc}"
-    except ValueError:
-        pass
-    raise click.UsageError(f"--to: expected http://host:port, without a path, got {to!r}")
 
 
 def _free_port(host: str) -> int:

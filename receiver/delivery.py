@@ -60,7 +60,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """One event in a delivery: its key and what it is. payload is JSON text, or None with a parse_error."""
+    """One event in a delivery: its key and what it is.
+
+    payload is JSON text, or None with a parse_error. app_id: its tenant, None for the source's.
+    """
 
     event_id: str
     event_type: str
@@ -69,6 +72,7 @@ class Identity:
     occurred_at: datetime | None = None
     payload: str | None = None
     parse_error: str | None = None
+    app_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ def _twilio_end(status: str, sip_code: str, seconds: str = "0") -> Fields:
 TYPES: Mapping[str, Mapping[str, Fields]] = {
     "twilio": {
         "call.incoming": {"CallStatus": "ringing", "Direction": "inbound"},
+        "call.queued": {"CallStatus": "queued", "SequenceNumber": "0"},
         "call.initiated": {"CallStatus": "initiated", "SequenceNumber": "0"},
         "call.ringing": {"CallStatus": "ringing", "SequenceNumber": "1"},
         "call.answered": {"CallStatus": "in-progress", "SequenceNumber": "2"},

@@ -19,6 +19,7 @@ from sql.database import NoDatabase, dsn
 
 MAX_BODY = 1024 * 1024
 RESERVED = ("/livez", "/readyz")
+INBOX = "inbox"  # the source of the events that the processor makes itself
 PLACEHOLDER = re.compile(r"your-?domain|changeme|change-me|[<>{}]", re.IGNORECASE)
 
 
@@ -90,6 +91,13 @@ DEFAULTS: list[tuple[str, str, list[str], tuple[str, str | None], dict[str, Any]
         ["/api/v1/webhooks/incoming-call"],
         ("TWILIO_AUTH_TOKEN", "TWILIO_WEBHOOK_SECRET"),
         {"answer": {}},
+    ),
+    (
+        "twilio-reminder",
+        "twilio",
+        ["/api/v1/webhooks/incoming-reminder"],
+        ("TWILIO_AUTH_TOKEN", "TWILIO_WEBHOOK_SECRET"),
+        {"answer": {"parameters": ["reminder_id"]}},
     ),
     ("vapi", "vapi", ["/api/webhooks/vapi"], ("VAPI_WEBHOOK_SECRET", "WEBHOOK_SHARED_SECRET"), {}),
     ("dialpad", "dialpad", ["/webhooks/dialpad"], ("DIALPAD_WEBHOOK_SECRET", None), {}),
@@ -270,6 +278,8 @@ def _check_unique(sources: list[Source], faults: list[str]) -> None:
     owners: dict[str, str] = {}
     names: set[str] = set()
     for source in sources:
+        if source.name == INBOX:
+            faults.append(f"source {source.name!r}: the name is the inbox's own; choose another")
         if source.name in names:
             faults.append(f"source {source.name!r}: the name is used twice; names are keys of the events' table")
             continue
@@ -282,7 +292,6 @@ def _check_unique(sources: list[Source], faults: list[str]) -> None:
 
 def _lines(who: str, error: ValidationError) -> list[str]:
     """Return pydantic's findings, without the values: one may be a secret in the wrong place."""
-    return [
-        f"{who}: {'.'.join(map(str, found['loc']))}: {found['msg'][:1].lower()}{found['msg'][1:]}"
-        for found in error.errors(include_input=False, include_url=False)
-    ]
+    found = error.errors(include_input=False, include_url=False)
+    told = [(".".join(map(str, one["loc"])), one["msg"].removeprefix("Value error, ")) for one in found]
+    return [f"{who}: {place}: {words[:1].lower()}{words[1:]}" for place, words in told]

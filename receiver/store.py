@@ -169,7 +169,7 @@ def _row(source: Source, delivery: Delivery, event: Identity) -> dict[str, objec
     hidden = SECRET_HEADERS | {str(getattr(source.options, "header_name", "")).lower()}
     headers = {name: clean(value) for name, value in delivery.headers.items() if name not in hidden}
     return {
-        "app_id": source.app_id,
+        "app_id": event.app_id or source.app_id,
         "source": source.name,
         "provider": source.provider,
         "event_id": event.event_id,

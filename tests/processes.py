@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from benchmarks.server import answers
 from processor import postgres
 from processor.children import ended_with_us
 from receiver.providers import agent
@@ -66,18 +67,6 @@ def processor(dsn: str, *options: str) -> Iterator[Command]:
 
 def free_port() -> int:
     return postgres.free_port([0])
-
-
-def answers(port: int) -> bool:
-    """Tell whether the receiver there is ready to store."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def wait_for(true, deadline: float = DEADLINE) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from receiver.settings import from_environ
 from tests.http_receiver import Receiver, settings
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -52,6 +53,16 @@ def start(session_database, tmp_path_factory):
         receiver.server.should_exit = True
     for receiver in running.values():
         receiver.stop()
+
+
+@pytest.fixture(scope="module")
+def twilio_defaults(session_database):
+    """A receiver with the default sources of Twilio."""
+    running = Receiver(
+        from_environ({"DATABASE_URL": session_database, "BASE_URL": BASE_URL, "TWILIO_AUTH_TOKEN": TOKEN})
+    )
+    yield running
+    running.stop()
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,38 @@ def test_several_are_paused_and_resumed_at_once(run, db):
     assert paused(db) == [("type", "call.ringing", False, "moving")]
 
 
+def test_a_name_that_no_event_has_is_paused_with_a_warning(run, db):
+    add(db)
+
+    done = run("pause", "source=twillio", "source=twilio", "type=call.rinning", "type=call.ringing")
+
+    assert done.returncode == 0
+    assert done.stderr == (
+        "warning: source=twillio: no event of it lately; paused for those to come\n"
+        "warning: type=call.rinning: no event of it lately; paused for those to come\n"
+    )
+    assert len(paused(db)) == 4
+
+
+@pytest.mark.parametrize(
+    "state", [{}, {"processed_at": "now", "outcome": "handled"}, {"dead_at": "now", "last_error": "x"}]
+)
+def test_a_name_is_known_by_any_of_its_events(db, state):
+    add(db, **state)
+
+    assert pauses.unknown(db, [TWILIO, RINGING]) == []
+
+
+def test_a_name_is_known_by_an_event_that_waits_however_many_are_newer(db):
+    add(db)
+    db.execute(
+        "INSERT INTO webhook_events (source, provider, event_id, event_type, payload, processed_at, outcome)"
+        " SELECT 'vapi', 'vapi', n, 'call.queued', '{}', now(), 'handled' FROM generate_series(1, 10000) AS n"
+    )
+
+    assert pauses.unknown(db, [TWILIO, RINGING]) == []
+
+
 def test_without_a_target_it_lists(run, db):
     assert run("pause").stderr == "nothing is paused\n"
     pauses.pause(db, [TWILIO], None, "moving")

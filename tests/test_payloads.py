@@ -97,7 +97,8 @@ def test_every_pair_that_can_not_be_told_apart_has_our_choice():
 def test_every_ended_reason_of_vapi_maps_as_listed(times):
     def type_of(reason):
         message = {"type": "status-update", "status": "ended", "endedReason": reason, **times}
-        (event,) = vapi.identify(Delivery("POST", "", "/", JSON, json.dumps({"message": message}).encode()))
+        delivery = Delivery("POST", "", "/", JSON, json.dumps({"message": message}).encode())
+        (event,) = vapi.identify(delivery, vapi.Options())
         return event.event_type
 
     assert {reason: type_of(reason) for reason in REASONS} == REASONS

@@ -8,26 +8,13 @@ from pydantic import BaseModel
 
 from processor import Discard, RetryLater, on, registry
 from processor.loop import Processor
+from tests.handler_fixtures import effects, no_handlers, write
 from tests.inbox import add, look, make_due, process
 from tests.processes import wait_for
 
+__all__ = ["effects", "no_handlers"]
+
 COUNT = "SELECT count(*) FROM effects"
-
-
-@pytest.fixture(autouse=True)
-def no_handlers(monkeypatch):
-    monkeypatch.setattr(registry, "HANDLERS", [])
-
-
-@pytest.fixture
-def effects(db):
-    db.execute("CREATE TABLE effects (event bigint, note text)")
-    yield lambda: db.execute("SELECT event, note FROM effects ORDER BY event, note").fetchall()
-    db.execute("DROP TABLE effects")
-
-
-def write(event, conn, note="done"):
-    conn.execute("INSERT INTO effects VALUES (%s, %s)", (event.id, note))
 
 
 def test_a_handler_that_returns_has_its_writes_and_processed_at(db, effects):

@@ -1,4 +1,4 @@
-"""What the README tells its reader to type works as it stands there."""
+"""What the README, and the pages it was too long for, tell their reader to type works as it stands there."""
 
 import os
 import re
@@ -15,12 +15,13 @@ from receiver.settings import DEFAULTS, sources_from
 from tests.inbox import add
 from tests.processes import free_port, receiver
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README, SOURCES, OPERATE = ((ROOT / name).read_text() for name in ("README.md", "docs/sources.md", "docs/operate.md"))
 DEMO_SECRET = "demo-agent-secret-0123456789abcde"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language, page=README):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def test_its_handler_runs(db, dsn, tmp_path):
@@ -58,7 +59,7 @@ def test_its_curl_is_signed_as_it_says(fresh_dsn, monkeypatch):
 def test_its_updates_replay_and_skip(db):
     add(db, "call.completed", outcome="handled", processed_at="2026-01-01")
     db.execute("UPDATE webhook_events SET id = 17")
-    first, second = (block for block in blocks("sql") if block.startswith("UPDATE"))
+    (first,), (second,) = blocks("sql"), blocks("sql", OPERATE)
 
     db.execute(first.encode())
     assert db.execute("SELECT replays, outcome FROM webhook_events").fetchall() == [(1, None)]
@@ -68,7 +69,7 @@ def test_its_updates_replay_and_skip(db):
 
 
 def test_its_sources_file_is_one(tmp_path):
-    (toml,) = blocks("toml")
+    (toml,) = blocks("toml", SOURCES)
     (tmp_path / "sources.toml").write_text(toml.replace("/run/secrets/acme-old-token", str(tmp_path / "token")))
     (tmp_path / "token").write_text("old\n")
     environ = {"WEBHOOK_SOURCES": str(tmp_path / "sources.toml"), "ACME_TOKEN": "new", "VAPI_EU_KEY": "k"}
@@ -77,7 +78,7 @@ def test_its_sources_file_is_one(tmp_path):
 
 
 def test_its_table_of_sources_is_the_defaults():
-    table = re.findall(r"^\| ([a-z-]+) \| ([a-z]+) \| (/[^|]+) \|", README, re.MULTILINE)
+    table = re.findall(r"^\| ([a-z-]+) \| ([a-z]+) \| (/[^|]+) \|", SOURCES, re.MULTILINE)
 
     told = [(name, provider, re.findall(r"/[\w/-]+", paths)) for name, provider, paths in table]
 
@@ -87,7 +88,9 @@ def test_its_table_of_sources_is_the_defaults():
 def test_its_commands_are_commands():
     from processor.cli import cli  # noqa: PLC0415 - only here
 
-    for words in re.findall(r"^processor (\w+)(?: (\w+))?", "\n".join(blocks("sh")), re.MULTILINE):
+    for words in re.findall(
+        r"^processor (\w+)(?: (\w+))?", "\n".join(blocks("sh") + blocks("sh", OPERATE)), re.MULTILINE
+    ):
         command = cli.commands[words[0]]
         if hasattr(command, "commands"):
             assert words[1] in command.commands

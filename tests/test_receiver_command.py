@@ -12,7 +12,8 @@ import time
 import psycopg
 import pytest
 
-from tests.processes import SECRET, Command, agent_event, answers, free_port, post, receiver, wait_for
+from benchmarks.server import answers
+from tests.processes import SECRET, Command, agent_event, free_port, post, receiver, wait_for
 
 
 def command(*arguments, **environ):
@@ -146,7 +147,8 @@ def test_send_to_nobody_is_exit_69():
 def test_sources_prints_each_url_and_no_secret():
     done = command("sources", "--json", TWILIO_AUTH_TOKEN="0123456789abcdef" * 2, BASE_URL="https://hooks.example.com")
 
-    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == ["twilio", "twilio-voice", "agent"]
+    found = [json.loads(line)["source"] for line in done.stdout.splitlines()]
+    assert found == ["twilio", "twilio-voice", "twilio-reminder", "agent"]
     assert "https://hooks.example.com/api/v1/webhooks/incoming-call" in done.stdout
     assert SECRET not in done.stdout
     assert "0123456789abcdef" not in done.stdout

@@ -258,8 +258,8 @@ def test_the_receivers_role_can_do_nothing_else(as_role, statement):
 def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as_role):
     for name in ("claim", "mark_processed", "mark_failed", "replay_events", "count_events", "count_all", "show_event",
                  "list_attempts", "list_actions", "begin_action", "advance_action", "set_pause", "end_pause",
-                 "list_pauses", "list_breakers", "guard_rehearsal", "diagnose", "old_snapshots", "emit_event",
-                 "expect", "fulfil", "raise_overdue"):  # fmt: skip
+                 "has_target", "list_pauses", "list_breakers", "guard_rehearsal", "diagnose", "old_snapshots",
+                 "emit_event", "expect", "fulfil", "raise_overdue"):  # fmt: skip
         statement = statements.load(name)
         names = {key: NAMES.get(key, "text") for key in re.findall(r"%\((\w+)\)", statement.decode())}
         as_role("webhook_processor", statement, names)

@@ -79,6 +79,7 @@ def test_the_database_and_the_sources_are_faulted_together():
 
     assert [fault.partition(":")[0] for fault in found] == [
         "no database", "source 'twilio'", "source 'twilio'", "source 'twilio-voice'", "source 'twilio-voice'",
+        "source 'twilio-reminder'", "source 'twilio-reminder'",
     ]  # fmt: skip
 
 
@@ -123,6 +124,7 @@ def test_a_public_key_is_no_secret(faults):
     ("first", "second", "expected"),
     [
         ({"name": "a"}, {"name": "a"}, "source 'a': the name is used twice; names are keys of the events' table"),
+        ({"name": "inbox"}, {"name": "b"}, "source 'inbox': the name is the inbox's own; choose another"),
         (
             {"name": "a", "paths": ["/x"]},
             {"name": "b", "paths": ["/x"]},
@@ -232,6 +234,43 @@ def test_an_answer_that_twilio_could_not_follow_is_a_fault(answer, faults):
     assert fault.startswith("source 'twilio': answer.")
 
 
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([{"number": "15555550142", "app_id": "a"}], "numbers.0.number: expected a number as Twilio writes it, "),
+        ([{"number": "whatsapp:+15555550142", "app_id": "a"}], "numbers.0.number: expected a number as Twilio"),
+        ([{"number": "+1 555 555 0142", "app_id": "a"}], "numbers.0.number: expected a number as Twilio writes it"),
+        ([{"number": 15555550142, "app_id": "a"}], "numbers.0.number: input should be a valid string"),
+        ([{"number": "+15555550142"}], "numbers.0.app_id: field required"),
+        ([{"number": "+15555550142", "app_id": ""}], "numbers.0.app_id: string should have at least 1 character"),
+        ([{"number": "+15555550142", "app_id": "a", "pause": 61}], "numbers.0.pause: input should be less than or"),
+        ([{"number": "+15555550142", "app_id": "a", "stream_url": "http://x"}], "numbers.0.stream_url: string should"),
+        (
+            [{"number": number, "app_id": "a"} for number in ("77777", "+15555550142", "+15555550142", "77777")],
+            "numbers: numbers.2 is numbers.1 again, numbers.3 is numbers.0 again; a number belongs to one tenant",
+        ),
+    ],
+)
+def test_a_number_that_is_none_or_stands_there_twice_is_a_fault_that_does_not_repeat_it(numbers, expected, faults):
+    (fault,) = faults({**TWILIO, "numbers": numbers}, BASE_URL="https://host.example")
+
+    assert fault.startswith(f"source 'twilio': {expected}")
+    assert str(numbers[0]["number"]) not in fault.partition("such as")[0]
+
+
+def test_a_numbers_faults_are_told_with_all_the_others(faults):
+    bad = {**TWILIO, "numbers": [{"number": "x"}], "answer": {"pause": 61}, "paths": ["x"]}
+
+    found = faults(bad, {**AGENT, "secrets": []})
+
+    assert [fault.split(": ")[1] for fault in found[:-3]] == ["answer.pause", "numbers.0.number", "numbers.0.app_id"]
+    assert [fault.partition(";")[0] for fault in found[-3:]] == [
+        "source 'twilio': no base_url",
+        "source 'twilio': path 'x': expected an absolute path in ASCII, without query or fragment",
+        "source 'agent': no secret",
+    ]
+
+
 def test_insecure_and_secrets_exclude_each_other(faults):
     dialpad = {"name": "dialpad", "provider": "dialpad"}
 
@@ -263,8 +302,8 @@ def test_a_file_without_a_usable_secret_is_a_fault(content, tmp_path, faults):
 @pytest.mark.parametrize(
     ("variable", "names"),
     [
-        ("TWILIO_AUTH_TOKEN", ["twilio", "twilio-voice"]),
-        ("TWILIO_WEBHOOK_SECRET", ["twilio", "twilio-voice"]),
+        ("TWILIO_AUTH_TOKEN", ["twilio", "twilio-voice", "twilio-reminder"]),
+        ("TWILIO_WEBHOOK_SECRET", ["twilio", "twilio-voice", "twilio-reminder"]),
         ("VAPI_WEBHOOK_SECRET", ["vapi"]),
         ("WEBHOOK_SHARED_SECRET", ["vapi"]),
         ("DIALPAD_WEBHOOK_SECRET", ["dialpad"]),

@@ -5,10 +5,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from tests.http_receiver import duplicates, rows
-from tests.receiver_fixtures import BASE_URL, SECRETS, connection, db, receiver, start
+from tests.receiver_fixtures import BASE_URL, SECRETS, connection, db, receiver, start, twilio_defaults
 from tests.signing import twilio
 
-__all__ = ["connection", "db", "receiver", "start"]
+__all__ = ["connection", "db", "receiver", "start", "twilio_defaults"]
 
 INCOMING = [("CallSid", "CA" + "0" * 32), ("CallStatus", "ringing"), ("Direction", "inbound"), ("To", "+15555550142")]
 
@@ -35,6 +35,28 @@ def test_an_incoming_call_is_connected_to_the_stream_with_its_parameters(start, 
         "To": "+15555550142",
         "CallSid": "CA" + "0" * 32,
     }
+
+
+def test_a_post_of_twilio_is_accepted_and_stored(twilio_defaults, db):
+    reply = twilio([*INCOMING, ("From", "+15555550100")], "/api/v1/webhooks/incoming-call").to(twilio_defaults)
+
+    assert reply.status == 200
+    assert [(row.source, row.event_type, row.subject) for row in rows(db)] == [
+        ("twilio-voice", "call.incoming", "call/CA" + "0" * 32)
+    ]
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["queued", "initiated", "ringing", "in-progress", "completed", "busy", "no-answer", "failed", "canceled"],
+)
+def test_a_status_callback_is_stored(status, twilio_defaults, db):
+    pairs = [("CallSid", "CA1"), ("CallStatus", status), ("CallDuration", "42"), ("SequenceNumber", "1")]
+
+    reply = twilio(pairs, "/api/v1/webhooks/call-status").to(twilio_defaults)
+
+    assert reply.status == 200
+    assert [(row.source, row.subject, row.payload) for row in rows(db)] == [("twilio", "call/CA1", dict(pairs))]
 
 
 @pytest.mark.parametrize(
@@ -121,3 +143,40 @@ def test_a_request_signed_for_another_host_is_refused_whatever_it_claims(start, 
     reply = sent.to(voice(start), Host="evil.example", X_Forwarded_Host="evil.example")
 
     assert (reply.status, rows(db)) == (401, [])
+
+
+def reminder(start, db, target, *pairs):
+    receiver = voice(start, parameters=["reminder_id", "attempt", "To"])
+    outbound = [("CallSid", "CA1"), ("CallStatus", "in-progress"), ("Direction", "outbound-api")]
+    reply = twilio([*outbound, ("From", "+15555550142"), ("To", "+15555550100"), *pairs], target).to(receiver)
+    assert reply.status == 200
+    return [(one.get("name"), one.get("value")) for one in ET.fromstring(reply.body).iter("Parameter")]
+
+
+ALWAYS = [("From", "+15555550142"), ("To", "+15555550100"), ("CallSid", "CA1")]
+
+
+@pytest.mark.parametrize(
+    ("target", "pairs", "given"),
+    [
+        ("?reminder_id=rem_1", [], [("reminder_id", "rem_1")]),
+        ("", [("reminder_id", "rem_1")], [("reminder_id", "rem_1")]),
+        ("?reminder_id=rem_1", [("reminder_id", "rem_2")], [("reminder_id", "rem_1")]),
+        ("?attempt=2&reminder_id=r%26%22%3C", [], [("reminder_id", 'r&"<'), ("attempt", "2")]),
+        ("?reminder_id=", [], [("reminder_id", "")]),
+        ("?other=1&To=%2B15555550199&CallSid=CA2", [], []),
+        ("", [], []),
+    ],
+)
+def test_the_stream_is_given_the_parameters_that_the_source_names(target, pairs, given, start, db):
+    assert reminder(start, db, f"/webhooks/voice{target}", *pairs) == ALWAYS + given
+
+
+def test_a_reminder_call_is_connected_with_its_reminder_by_default(twilio_defaults, db):
+    sent = twilio(ALWAYS, "/api/v1/webhooks/incoming-reminder?reminder_id=rem_1")
+
+    (stream,) = ET.fromstring(sent.to(twilio_defaults).body).iter("Stream")
+
+    assert stream.get("url") == "wss://hooks.example.com/api/v1/voice/media-stream"
+    assert [(one.get("name"), one.get("value")) for one in stream] == [*ALWAYS, ("reminder_id", "rem_1")]
+    assert [row.source for row in rows(db)] == ["twilio-reminder"]

@@ -33,7 +33,7 @@ class Provider(Protocol):
     def verify(self, delivery: Delivery, secret: bytes, options: Any, now: float, /) -> None:
         """Raise BadSignature unless *delivery* was made with *secret*; *now* in unix seconds."""
 
-    def identify(self, delivery: Delivery, /) -> list[Identity]:
+    def identify(self, delivery: Delivery, options: Any, /) -> list[Identity]:
         """Name every event of an authentic delivery. Never raises: what can't be read is named unparseable."""
 
     def answer(self, delivery: Delivery, options: Any, /) -> Answer:

@@ -76,7 +76,7 @@ def sign(secret: bytes, body: bytes) -> str:
     return hmac.digest(secret, body, "sha256").hex()
 
 
-def identify(delivery: Delivery) -> list[Identity]:
+def identify(delivery: Delivery, _options: Options) -> list[Identity]:
     """Name the one event of an authentic delivery."""
     try:
         fields, payload = read_object(delivery.body)

@@ -107,7 +107,7 @@ def sign(secret: bytes, payload: bytes) -> bytes:
     return signed + b"." + _encoded(hmac.digest(secret, signed, "sha256"))
 
 
-def identify(delivery: Delivery) -> list[Identity]:
+def identify(delivery: Delivery, _options: Options) -> list[Identity]:
     """Name the one event of an authentic delivery."""
     body = delivery.body.strip(b" \t\r\n")
     try:

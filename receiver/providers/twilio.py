@@ -19,12 +19,12 @@ from base64 import b64encode
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
 from twilio.twiml.voice_response import Connect, VoiceResponse
 
 from receiver.delivery import Answer, BadSignature, Delivery
 from receiver.providers.twilio_events import identify
-from receiver.providers.twilio_form import form_bytes, parse_form, signed_fields, text_of
+from receiver.providers.twilio_form import form_bytes, parse_form, query_bytes, signed_fields, text_of
+from receiver.providers.twilio_numbers import Options
 
 __all__ = [
     "METHODS",
@@ -43,27 +43,8 @@ METHODS = ("POST", "GET")
 NEEDS_BASE_URL = True
 SECRET_BYTES = 32
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+PARAMETERS = ("From", "To", "CallSid")  # of every stream
 EMPTY = Answer(b'<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
-
-
-class Stream(BaseModel):
-    """What an incoming call is answered with: a media stream, after an optional greeting and pause."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    stream_url: str = Field("", pattern=r"^(wss://\S+)?$", description="default: BASE_URL's host + stream_path")
-    stream_path: str = Field(default="/api/v1/voice/media-stream", pattern=r"^/\S*$")
-    greeting: str = ""
-    language: str = ""
-    pause: int = Field(default=0, ge=0, le=60, description="seconds of silence before the stream")
-
-
-class Options(BaseModel):
-    """What a twilio source may set. Without *answer* the answer is an empty ``<Response/>``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    answer: Stream | None = None
 
 
 def check_secret(_secret: bytes, _options: Options) -> None:
@@ -90,23 +71,30 @@ def sign(secret: bytes, data: bytes) -> bytes:
 
 
 def answer(delivery: Delivery, options: Options) -> Answer:
-    """Return TwiML: the configured stream for the call that is asked about, else nothing to do.
+    """Return TwiML: the stream configured for the number of the call that is asked about, else nothing to do.
 
     The same delivery gets the same answer, so a retry is answered like the first.
     """
-    if options.answer is None:
+    if options.answer is None and not options.numbers:
         return EMPTY
-    fields = {text_of(name): text_of(value) for name, value in parse_form(form_bytes(delivery))}
-    stream_url = options.answer.stream_url or f"wss://{_host(delivery.base_url)}{options.answer.stream_path}"
+    form = _first_values(form_bytes(delivery))
+    number = options.number_of(lambda name: form.get(name, ""))
+    said = number.answer(options.answer) if number else options.answer
+    if said is None:
+        return EMPTY
     response = VoiceResponse()
-    if options.answer.greeting:
-        response.say(_xml(options.answer.greeting), language=options.answer.language or None)
-    if options.answer.pause:
-        response.pause(length=options.answer.pause)
+    if said.greeting:
+        response.say(_xml(said.greeting), language=said.language or None)
+    if said.pause:
+        response.pause(length=said.pause)
     connect = Connect()
-    stream = connect.stream(url=stream_url)
-    for name in ("From", "To", "CallSid"):
-        stream.parameter(name=name, value=_xml(fields.get(name, "")))
+    stream = connect.stream(url=said.stream_url or f"wss://{_host(delivery.base_url)}{said.stream_path}")
+    for name in PARAMETERS:
+        stream.parameter(name=name, value=_xml(form.get(name, "")))
+    told = form | _first_values(query_bytes(delivery))
+    for name in said.parameters:
+        if name in told and name not in PARAMETERS:
+            stream.parameter(name=_xml(name), value=_xml(told[name]))
     response.append(connect)
     return Answer(str(response).encode(), "text/xml")
 
@@ -118,6 +106,11 @@ def _origins(base_url: str) -> tuple[bytes, ...]:
     with_port = f"{bare}:{url.port or (443 if url.scheme == 'https' else 80)}"
     origins = (with_port, bare) if url.port else (bare, with_port)
     return tuple(f"{origin}{url.path}".encode() for origin in origins)
+
+
+def _first_values(encoded: bytes) -> dict[str, str]:
+    """Return a form's fields; of a repeated one the first value, as the event's tenant is read from it, too."""
+    return {text_of(name): text_of(value) for name, value in reversed(parse_form(encoded))}
 
 
 def _host(base_url: str) -> str:

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from receiver.delivery import (
@@ -27,6 +28,7 @@ from receiver.delivery import (
     word,
 )
 from receiver.providers.twilio_form import form_bytes, is_form, parse_form, signed_content, text_of
+from receiver.providers.twilio_numbers import Number, Options
 
 FIELDS_MAX = 1000
 STREAM_TYPES = {"stream-started": "stream.started", "stream-stopped": "stream.stopped"}
@@ -71,11 +73,14 @@ RECORDING_TYPES = {
 }
 
 
-def identify(delivery: Delivery) -> list[Identity]:
-    """Name the events of an authentic delivery: one, or as many as an Event Streams batch holds."""
+def identify(delivery: Delivery, options: Options) -> list[Identity]:
+    """Name the events of an authentic delivery: one, or as many as an Event Streams batch holds.
+
+    An event that one of the source's numbers is about belongs to that number's tenant.
+    """
     if delivery.method == "POST" and not is_form(delivery) and delivery.body:
         try:
-            return _event_stream(delivery)
+            return _event_stream(delivery, options)
         except Unparseable as error:
             return [unparseable(delivery, f"twilio: {error}")]
     pairs = parse_form(form_bytes(delivery))
@@ -84,7 +89,7 @@ def identify(delivery: Delivery) -> list[Identity]:
     fields: dict[str, list[str]] = {}
     for name, value in pairs:
         fields.setdefault(text_of(name), []).append(text_of(value))
-    return [_form_event(delivery, fields)]
+    return [_form_event(delivery, fields, options)]
 
 
 # event_type, provider_type, event_id, subject
@@ -123,7 +128,7 @@ class Form:
         return digest_of(self.delivery.target.encode("latin-1", "replace"))[7:39]
 
 
-def _form_event(delivery: Delivery, fields: dict[str, list[str]]) -> Identity:
+def _form_event(delivery: Delivery, fields: dict[str, list[str]], options: Options) -> Identity:
     form = Form(delivery, fields)
     event_type, provider_type, event_id, subject = next(filter(None, (kind(form) for kind in KINDS)))
     payload = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
@@ -134,6 +139,7 @@ def _form_event(delivery: Delivery, fields: dict[str, list[str]]) -> Identity:
         subject,
         from_text(form.get("Timestamp")),
         json.dumps(payload, ensure_ascii=False),
+        app_id=_tenant(options.number_of(form.get)),
     )
 
 
@@ -259,15 +265,15 @@ def _subject_in(text: str) -> str | None:
     return None
 
 
-def _event_stream(delivery: Delivery) -> list[Identity]:
+def _event_stream(delivery: Delivery, options: Options) -> list[Identity]:
     value, _ = read_json(delivery.body)
     elements = value if isinstance(value, list) else [value]
     if not elements or len(elements) > FIELDS_MAX:
         raise Unparseable(f"expected 1 to {FIELDS_MAX} events, got {len(elements)}")
-    return [_cloud_event(delivery, element) for element in elements]
+    return [_cloud_event(delivery, element, options) for element in elements]
 
 
-def _cloud_event(delivery: Delivery, element: Any) -> Identity:
+def _cloud_event(delivery: Delivery, element: Any, options: Options) -> Identity:
     payload = json.dumps(element, ensure_ascii=False)
     if not isinstance(element, dict):
         reason = f"twilio: expected a CloudEvent object, got {type(element).__name__}"
@@ -287,4 +293,15 @@ def _cloud_event(delivery: Delivery, element: Any) -> Identity:
         _subject_in(sid or word(element.get("source"))),
         first_of((from_text(element.get("time")), from_epoch(element.get("time")))),
         payload,
+        app_id=_tenant(options.number_of(partial(_cloud_field, element))),
     )
+
+
+def _cloud_field(element: dict[str, Any], name: str) -> str:
+    """Return the field that a form calls *name* of a CloudEvent, where it is spelt ``messageStatus``."""
+    value = part(element, "data", name[0].lower() + name[1:])
+    return value if isinstance(value, str) else ""
+
+
+def _tenant(number: Number | None) -> str | None:
+    return number.app_id if number else None

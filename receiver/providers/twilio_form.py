@@ -41,7 +41,7 @@ def signed_fields(delivery: Delivery) -> bytes:
         raise BadSignature("twilio: a GET with a body, which no signature covers")
     if is_form(delivery):
         return canonical(parse_form(delivery.body))
-    hashes = [value for name, value in parse_form(delivery.query.encode("latin-1", "replace")) if name == b"bodySHA256"]
+    hashes = [value for name, value in parse_form(query_bytes(delivery)) if name == b"bodySHA256"]
     expected = sha256(delivery.body).hexdigest().encode()
     if len(hashes) != 1 or not hmac.compare_digest(hashes[0], expected):
         raise BadSignature("twilio: a body that is neither a form nor covered by bodySHA256 in the URL")
@@ -61,7 +61,12 @@ def is_form(delivery: Delivery) -> bool:
 
 def form_bytes(delivery: Delivery) -> bytes:
     """Return the encoded form: the body, or the query of a GET."""
-    return delivery.query.encode("latin-1", "replace") if delivery.method == "GET" else delivery.body
+    return query_bytes(delivery) if delivery.method == "GET" else delivery.body
+
+
+def query_bytes(delivery: Delivery) -> bytes:
+    """Return the URL's query as it was sent."""
+    return delivery.query.encode("latin-1", "replace")
 
 
 def text_of(value: bytes) -> str:

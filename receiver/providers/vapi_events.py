@@ -78,7 +78,7 @@ FAILED = re.compile(
 )
 
 
-def identify(delivery: Delivery) -> list[Identity]:
+def identify(delivery: Delivery, _options: object) -> list[Identity]:
     """Name the one event of an authentic delivery."""
     try:
         fields, payload = read_object(delivery.body)

@@ -86,6 +86,7 @@ CREATE TRIGGER calls_1_redundant BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUN
 CREATE TRIGGER calls_2_touch BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 
 CREATE INDEX calls_campaign ON calls (app_id, campaign_id, state) WHERE campaign_id IS NOT NULL;
+CREATE INDEX calls_id ON calls (provider, call_id);  -- whose call it is, where the event doesn't say
 COMMENT ON TABLE calls IS
     'The state of each call, and what is known of it. Rank: queued < initiated < ringing < answered < ended; no way back.';
 COMMENT ON COLUMN calls.call_id IS 'the provider''s id of the call: CallSid, Vapi call id, Dialpad call_id';

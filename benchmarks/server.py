@@ -1,0 +1,51 @@
+"""Where the benchmarks run: the server of DATABASE_URL, or a private PostgreSQL; and whether a receiver is up."""
+
+import http.client
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from processor import postgres
+from sql import database as address
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Yield the DSN of DATABASE_URL, or of a private server that is gone afterwards."""
+    if os.environ.get("DATABASE_URL", "").strip():
+        yield address.dsn(os.environ, "inbox-benchmark")
+        return
+    with tempfile.TemporaryDirectory(prefix="webhook-inbox-") as directory:
+        Path(directory).chmod(0o711)  # PostgreSQL's user, who isn't root, gets through
+        with postgres.start(Path(directory) / "db") as running:
+            yield running.dsn
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """Yield the DSN of an empty database on that server, whose user may create one; it is dropped afterwards."""
+    name = f"inbox_benchmark_{os.getpid()}"
+    with server() as dsn, psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield make_conninfo(dsn, dbname=name)
+        finally:
+            admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def answers(port: int) -> bool:
+    """Tell whether the receiver there is ready to store."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
