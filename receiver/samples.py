@@ -162,7 +162,7 @@ def build(source: Source, sample: Sample, now: datetime) -> Delivery:
     if sample.event_type not in types:
         raise NoSample(f"no sample {sample.event_type!r} of {source.provider}; there are {', '.join(types)}")
     fields = {**types[sample.event_type], **(sample.override or {})}
-    secret = secrets.token_bytes(32) if sample.forged or not source.secrets else source.secrets[0].value
+    secret = secrets.token_hex(32).encode() if sample.forged or not source.secrets else source.secrets[0].value
     return BUILDERS[source.provider](Making(source, sample, fields, secret, now))
 
 

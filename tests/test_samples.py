@@ -44,6 +44,12 @@ def test_a_forged_sample_is_refused(provider, send, db):
     assert rows(db) == []
 
 
+def test_a_forged_secret_fits_into_a_header(sources):
+    deliveries = [build(sources["vapi"], Sample("call.completed", forged=True), datetime.now(UTC)) for _ in range(50)]
+
+    assert all(delivery.headers["x-vapi-secret"].isalnum() for delivery in deliveries)
+
+
 def test_a_samples_query_is_signed_and_kept(send, db):
     assert send("twilio", Sample("call.answered", query={"campaign_id": "spring 1", "contact_id": "ann"})) == 200
 
