@@ -21,35 +21,63 @@ RETRIES_MAX = 3
 NOT_REACHED = ("no_answer", "no answer", "not_answered", "busy", "voicemail")  # customer_response: nobody was spoken to
 TIMED_OUT = "Call timeout - no agent response"
 
-# An older call's event, late or replayed, says nothing of the newer one. Where the agent sends no times, what was
-# stored later is later.
-NEWER = """
-   AND (webhook_event_id = %(event)s
-        OR coalesce(%(occurred_at)s >= last_event_at, %(event)s > webhook_event_id, true))
+RANKS = {"processing": 0, "pending": 1, "failed": 2, "completed": 3}
+
+# Whether an event counts: the last one by the agent's clock does, so that any order of them ends as the same row. At
+# one time, and without times, it is the higher of RANKS, and of one rank what was stored later. A row in progress was
+# dispatched since its last event, which, replayed, says nothing of the new call. A timeout is nobody's word.
+COUNTS = """
+CASE WHEN status = 'in_progress' THEN coalesce(%(occurred_at)s > last_event_at, %(event)s > webhook_event_id, true)
+     WHEN webhook_event_id = %(event)s THEN status <> 'failed' OR timed_out_by IS NULL
+     WHEN %(occurred_at)s <> last_event_at THEN %(occurred_at)s > last_event_at
+     ELSE %(rank)s >= CASE WHEN status = 'completed' THEN 3
+                           WHEN status = 'failed' AND timed_out_by IS NULL THEN 2
+                           WHEN status = 'pending' AND outcome IS NOT NULL THEN 1 ELSE 0 END
+          AND coalesce(%(occurred_at)s = last_event_at, %(event)s > webhook_event_id, true) END
 """
 ANSWERED = f"""
-UPDATE reminders SET status = 'processing', last_event_at = %(occurred_at)s, webhook_event_id = %(event)s
- WHERE (app_id, reminder_id) = (%(app_id)s, %(call_id)s)
-   AND (status IN ('in_progress', 'processing') OR (status = 'pending' AND outcome IS NULL)) {NEWER}
+UPDATE reminders
+   SET status = 'processing', outcome = NULL, skip_reason = NULL, next_retry_at = NULL,
+       last_event_at = %(occurred_at)s, webhook_event_id = %(event)s, timed_out_by = NULL,
+       retried_by = array_remove(retried_by, CASE WHEN status = 'failed' THEN timed_out_by END)
+ WHERE (app_id, reminder_id) = (%(app_id)s, %(call_id)s) AND {COUNTS}
 """  # noqa: S608 - the condition above
+# One that doesn't count for the state is still a call that reached nobody.
 ENDED = f"""
-UPDATE reminders
-   SET status = CASE WHEN %(status)s <> 'pending' THEN %(status)s
-                     WHEN retry_count < %(most)s OR %(event)s = ANY (retried_by) THEN 'pending' ELSE 'failed' END,
-       outcome = %(outcome)s, skip_reason = %(skip_reason)s, last_event_at = %(occurred_at)s,
-       webhook_event_id = %(event)s,
-       retried_by = CASE WHEN %(retries)s AND NOT %(event)s = ANY (retried_by)
-                         THEN retried_by || %(event)s::bigint ELSE retried_by END,
-       next_retry_at = CASE WHEN %(retries)s AND (retry_count < %(most)s OR %(event)s = ANY (retried_by))
-                            THEN %(at)s + %(wait)s END
+UPDATE reminders AS reminder
+   SET (status, outcome, skip_reason, last_event_at, webhook_event_id, timed_out_by, retried_by, next_retry_at) = (
+       SELECT CASE WHEN counts AND %(status)s <> 'pending' THEN %(status)s
+                   WHEN NOT counts AND status <> 'pending' THEN status
+                   WHEN cardinality(retried) > %(most)s THEN 'failed' ELSE 'pending' END,
+              CASE WHEN counts THEN %(outcome)s ELSE outcome END,
+              CASE WHEN counts THEN %(skip_reason)s ELSE skip_reason END,
+              CASE WHEN counts THEN %(occurred_at)s ELSE last_event_at END,
+              CASE WHEN counts THEN %(event)s ELSE webhook_event_id END,
+              CASE WHEN NOT counts THEN timed_out_by END,
+              retried,
+              CASE WHEN cardinality(retried) > %(most)s THEN NULL
+                   WHEN NOT counts THEN next_retry_at
+                   WHEN %(retries)s THEN %(at)s + %(wait)s END
+         FROM (SELECT {COUNTS} AS counts) AS event
+        CROSS JOIN LATERAL (
+            -- A call that timed out and ends after all is one call.
+            SELECT array_remove(array_remove(retried_by, CASE WHEN NOT %(retries)s THEN %(event)s::bigint END),
+                                CASE WHEN counts AND status = 'failed' THEN timed_out_by END)
+                   || CASE WHEN %(retries)s AND NOT %(event)s = ANY (retried_by) THEN ARRAY[%(event)s::bigint] END
+                   AS retried) AS counted)
  WHERE (app_id, reminder_id) = (%(app_id)s, %(call_id)s)
-   AND (status <> 'completed' OR %(occurred_at)s > last_event_at) {NEWER}
 """  # noqa: S608 - the condition above
+# What is expected again since it was due has been heard of, or dispatched.
 TIMEOUT = """
-UPDATE reminders
-   SET status = 'failed', skip_reason = %(skip_reason)s, retried_by = retried_by || %(event)s::bigint,
+UPDATE reminders AS reminder
+   SET status = 'failed', skip_reason = %(skip_reason)s, timed_out_by = %(event)s,
+       retried_by = retried_by || %(event)s::bigint,
        next_retry_at = CASE WHEN retry_count < %(most)s THEN %(at)s + %(wait)s END
  WHERE (app_id, reminder_id) = (%(app_id)s, %(reminder_id)s) AND status IN ('in_progress', 'processing')
+   AND NOT EXISTS (SELECT FROM webhook_expectations AS expected
+                    WHERE (expected.app_id, expected.subject, expected.event_type)
+                          = (reminder.app_id, %(subject)s, 'reminder.timeout')
+                      AND expected.armed_at > %(at)s)
 """
 DELIVERED = """
 UPDATE reminders AS reminder
@@ -64,10 +92,10 @@ UPDATE reminders AS reminder
 
 @on("call.answered", provider="agent")
 def answer_reminder(event: Event, conn: Connection) -> None:
-    """Say that the reminder's call was answered; of one that has its result already this is late."""
+    """Say that the reminder's call was answered; of a call that has its result already this is late."""
     told = call_event(event)
     _check_known(told, conn)
-    conn.execute(ANSWERED, {**told.model_dump(), "event": event.id})
+    conn.execute(ANSWERED.encode(), {**told.model_dump(), "event": event.id, "rank": RANKS["processing"]})
 
 
 @on("call.completed", "call.failed", provider="agent")
@@ -82,13 +110,14 @@ def end_reminder(event: Event, conn: Connection) -> None:
         "event": event.id,
         "at": event.occurred_at or event.received_at,
         "status": status,
+        "rank": RANKS[status],
         "retries": status == "pending",
         "outcome": Jsonb(event.payload.get("outcome") or {}),
         "skip_reason": told.customer_response if status == "failed" else None,
         "wait": RETRY_WAIT,
         "most": RETRIES_MAX,
     }
-    conn.execute(ENDED, names)
+    conn.execute(ENDED.encode(), names)
 
 
 @on("reminder.timeout", provider="inbox")
@@ -97,6 +126,7 @@ def time_out(event: Event, conn: Connection) -> None:
     names = {
         "app_id": event.app_id,
         "reminder_id": event.subject_id,
+        "subject": event.subject,
         "event": event.id,
         "skip_reason": TIMED_OUT,
         "at": event.occurred_at,

@@ -13,6 +13,7 @@ CREATE TABLE reminders (
     skip_reason      text,
     retried_by       bigint[]    NOT NULL DEFAULT '{}',
     retry_count      integer     NOT NULL GENERATED ALWAYS AS (cardinality(retried_by)) STORED,
+    timed_out_by     bigint,
     next_retry_at    timestamptz,
     last_event_at    timestamptz,
     webhook_event_id bigint,
@@ -31,7 +32,8 @@ COMMENT ON COLUMN reminders.status IS
 COMMENT ON COLUMN reminders.external_id IS 'of an SMS, Twilio''s MessageSid';
 COMMENT ON COLUMN reminders.outcome IS 'of the last call, as the voice agent told it';
 COMMENT ON COLUMN reminders.skip_reason IS 'why it failed';
-COMMENT ON COLUMN reminders.retried_by IS 'the events after which it was to be tried again, each once';
+COMMENT ON COLUMN reminders.retried_by IS 'the events of calls that reached nobody, each once: too many, and it is failed';
+COMMENT ON COLUMN reminders.timed_out_by IS 'the reminder.timeout that made it failed; NULL: something has been heard since';
 COMMENT ON COLUMN reminders.next_retry_at IS 'when to call again; NULL: not to be called again';
 COMMENT ON COLUMN reminders.last_event_at IS 'of the last event that counted, by the agent''s clock; NULL: it sent no time';
 
@@ -40,6 +42,11 @@ COMMENT ON COLUMN reminders.last_event_at IS 'of the last event that counted, by
 CREATE FUNCTION reminder_expects() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
+    -- An event of an earlier call was counted: nothing was heard of this one.
+    IF TG_OP = 'UPDATE' AND NEW.retried_by <> OLD.retried_by AND NEW.status = OLD.status
+       AND NEW.webhook_event_id IS NOT DISTINCT FROM OLD.webhook_event_id THEN
+        RETURN NULL;
+    END IF;
     IF NEW.channel = 'call' AND NEW.status IN ('in_progress', 'processing') THEN
         PERFORM webhook_expect(NEW.app_id, 'reminder/' || NEW.reminder_id, 'reminder.timeout', interval '10 minutes');
     ELSE
