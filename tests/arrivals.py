@@ -12,13 +12,12 @@ from psycopg import Connection
 from processor import registry
 from processor.event import Event
 from receiver.delivery import Delivery, Identity
-from receiver.providers import agent, dialpad, twilio, vapi
+from receiver.providers import PROVIDERS
 from tests.conftest import empty
 from tests.http_receiver import FORM, JSON
 from tests.inbox import add
 from tests.vector_cases import body_of, samples, target_of
 
-PROVIDERS = {"agent": agent, "dialpad": dialpad, "twilio": twilio, "vapi": vapi}
 RECEIVED_AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 EMPTY = b"""
@@ -74,7 +73,8 @@ def form(fields: dict[str, str], target: str = "/webhooks/twilio/sms/status") ->
 
 
 def identities(provider: str, delivery: Delivery) -> list[Identity]:
-    return list(PROVIDERS[provider].identify(delivery))
+    adapter = PROVIDERS[provider]
+    return list(adapter.identify(delivery, adapter.Options()))
 
 
 def events(provider: str, delivery: Delivery) -> list[Event]:
