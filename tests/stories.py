@@ -1,7 +1,7 @@
 """Stories of our five systems, and the ways to tell them: a real receiver, real handlers, and what is in the end.
 
-A story is what providers send, in the order in which it happened, and what the application has written before. However
-it is told, it ends as the same.
+A story is what providers send, and what the application writes, in the order in which it happened. However it is told,
+it ends as the same.
 """
 
 import random
@@ -56,13 +56,18 @@ SESSIONS = """
 
 @dataclass(frozen=True)
 class Story:
-    """deliveries: in the order in which they happened. before: SQL of the application."""
+    """steps: a delivery, or SQL of the application, in order. before: SQL of the application, always first."""
 
-    deliveries: list[Signed]
+    steps: list[Signed | str]
     before: str = ""
 
+    @property
+    def so_far(self) -> "Story":
+        """Its first half."""
+        return Story(self.steps[: len(self.steps) // 2], self.before)
+
     def __add__(self, other: "Story") -> "Story":
-        return Story(self.deliveries + other.deliveries, self.before + other.before)
+        return Story(self.steps + other.steps, self.before + other.before)
 
 
 @dataclass(frozen=True)
@@ -78,9 +83,11 @@ class Stage:
         empty(self.dsn)
         self.conn.execute(story.before.encode())
 
-    def send(self, delivery: Signed) -> None:
-        reply = delivery.to(self.receiver)
-        assert reply.status == 200, (delivery, reply)
+    def take(self, step: Signed | str) -> None:
+        if isinstance(step, str):
+            self.conn.execute(step.encode())
+        else:
+            assert step.to(self.receiver).status == 200, step
 
     def count(self, query: str) -> int:
         (number,) = self.conn.execute(query.encode()).fetchone() or (0,)
@@ -96,21 +103,21 @@ class Stage:
 def in_order(stage: Stage, story: Story) -> Final:
     """As it happened: each event is handled before the next one comes."""
     stage.set(story)
-    for delivery in story.deliveries:
-        stage.send(delivery)
+    for step in story.steps:
+        stage.take(step)
         process(stage.conn)
     return stage.finish()
 
 
 def doubled(stage: Stage, story: Story) -> Final:
-    """Each delivery twice, and all of them once more when they are long handled."""
+    """Each step twice, and all of them once more when they are long handled."""
     stage.set(story)
-    for delivery in story.deliveries:
-        stage.send(delivery)
-        stage.send(delivery)
+    for step in story.steps:
+        stage.take(step)
+        stage.take(step)
     process(stage.conn)
-    for delivery in random.Random(1).sample(story.deliveries, len(story.deliveries)):
-        stage.send(delivery)
+    for step in random.Random(1).sample(story.steps, len(story.steps)):
+        stage.take(step)
     return stage.finish()
 
 
@@ -120,8 +127,8 @@ def shuffled(seed: int) -> Callable[[Stage, Story], Final]:
     def tell(stage: Stage, story: Story) -> Final:
         chance = random.Random(seed)
         stage.set(story)
-        for delivery in chance.sample(story.deliveries, len(story.deliveries)):
-            stage.send(delivery)
+        for step in chance.sample(story.steps, len(story.steps)):
+            stage.take(step)
             if chance.random() < 0.3:
                 process(stage.conn)
         return stage.finish()
@@ -132,8 +139,8 @@ def shuffled(seed: int) -> Callable[[Stage, Story], Final]:
 def backwards(stage: Stage, story: Story) -> Final:
     """The last first, and each event is handled before the one that happened before it comes."""
     stage.set(story)
-    for delivery in reversed(story.deliveries):
-        stage.send(delivery)
+    for step in reversed(story.steps):
+        stage.take(step)
         process(stage.conn)
     return stage.finish()
 
@@ -141,11 +148,11 @@ def backwards(stage: Stage, story: Story) -> Final:
 def four_workers(stage: Stage, story: Story) -> Final:
     """Sent shuffled, doubled and by several at once, while the workers of a `processor run` handle it."""
     stage.set(story)
-    order = random.Random(4).sample(story.deliveries * 2, 2 * len(story.deliveries))
+    order = random.Random(4).sample(story.steps * 2, 2 * len(story.steps))
     with processes.processor(stage.dsn, "--workers", "4", "--batch-size", "3", "--interval", "0.5"):
         processes.wait_for(lambda: stage.count(SESSIONS) >= 4)
         with ThreadPoolExecutor(4) as senders:
-            list(senders.map(stage.send, order))
+            list(senders.map(stage.take, order))
         processes.wait_for(lambda: stage.count(OPEN) == 0)
     return stage.finish()
 
@@ -166,11 +173,6 @@ def final(conn: Connection) -> Final:
 def union(*finals: Final) -> Final:
     """Return what several stories end as when they are told together."""
     return {name: in_one_order(row for one in finals for row in one[name]) for name in finals[0]}
-
-
-def of_app(app: str, told: Final) -> Final:
-    """Return the same story's end for another tenant."""
-    return {name: in_one_order({**row, "app_id": app} for row in rows) for name, rows in told.items()}
 
 
 def differences(one: Final, other: Final) -> Final:
