@@ -25,6 +25,8 @@ DIALOGUE_SECRET = os.environ.get("DIALOGUE_SECRET", "").strip()
 if DIALOGUE_URL and not DIALOGUE_SECRET:
     raise ValueError("DIALOGUE_URL is set and DIALOGUE_SECRET is not; set it to what the orchestrator verifies with")
 POST_SECONDS = 10.0
+FOLLOWED = (*calls.STATES, "call.amd")
+OUR_OWN = ("call.recording", calls.TIMEOUT)
 
 BEGIN = """
 WITH contact AS (
@@ -50,7 +52,13 @@ UPDATE call_attempts AS attempt
                                  ELSE nullif(nullif(nullif(attempt.outcome, 'NO_ANSWER'), 'BUSY'), 'FAILED') END,
        answered_by = call.answered_by, duration_seconds = call.duration_seconds,
        recording_url = call.recording_url, error_code = call.error_code,
-       processed_types = ARRAY(SELECT DISTINCT unnest(attempt.processed_types || %(event_type)s::text) ORDER BY 1)
+       -- From the log: a recording, say, may have been put to the call before there was an attempt.
+       processed_types = ARRAY(
+           SELECT unnest(attempt.processed_types)
+           UNION SELECT event.event_type FROM call_events AS event
+            WHERE (event.app_id, event.provider, event.call_id) = (call.app_id, call.provider, call.call_id)
+              AND event.event_type = ANY (%(followed)s)
+           ORDER BY 1)
   FROM calls AS call, before
  WHERE (call.app_id, call.provider, call.call_id) = (%(app_id)s, %(provider)s, %(call_id)s)
    AND attempt.app_id = %(app_id)s AND attempt.call_id = before.call_id
@@ -71,7 +79,7 @@ ON CONFLICT DO NOTHING
 """
 
 
-@on(*calls.STATES, "call.amd", provider="twilio")
+@on(*FOLLOWED, provider="twilio")
 def follow_call(event: Event, conn: Connection) -> None:
     """Follow a call of a campaign with its attempt and contact; one that is answered starts its dialogue."""
     told = calls.read(event, conn)
@@ -87,7 +95,7 @@ def follow_call(event: Event, conn: Connection) -> None:
         _announce(event, told, conn)
 
 
-@on("call.recording", "call.timeout", provider="inbox")
+@on(*OUR_OWN, provider="inbox")
 def follow_our_own(event: Event, conn: Connection) -> None:
     """Follow what the inbox itself put to a call: its recording, and the end of one that nobody ended."""
     _follow(calls.read(event, conn).model_dump(), conn)
@@ -123,7 +131,8 @@ if DIALOGUE_URL:  # else there is nobody to tell, and no need for processes that
 
 
 def _follow(names: dict[str, Any], conn: Connection) -> None:
-    for contact, _, changed in conn.execute(FOLLOW, names).fetchall():
+    followed = {**names, "followed": [*FOLLOWED, *OUR_OWN]}
+    for contact, _, changed in conn.execute(FOLLOW, followed).fetchall():
         if changed and contact is not None:
             conn.execute(REACH, (names["app_id"], contact))
 
