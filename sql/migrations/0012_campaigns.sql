@@ -38,7 +38,7 @@ COMMENT ON VIEW campaign_progress IS
     'total = active + completed + failed (busy, no answer, canceled and timeout, too); rates are shares of total, ended_rate of planned_calls.';
 
 -- Whoever changes the row, a handler or the application, and whatever rights it has: the campaign is looked at when its
--- call has ended, and again when the time of that is told anew: Vapi's report has it better than its status-update.
+-- call has ended.
 CREATE FUNCTION campaign_call_ended() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -52,8 +52,7 @@ END $$;
 CREATE TRIGGER campaign_call_inserted AFTER INSERT ON calls FOR EACH ROW
     WHEN (NEW.campaign_id IS NOT NULL AND call_ended(NEW.state))
     EXECUTE FUNCTION campaign_call_ended();
-CREATE TRIGGER campaign_call_ended AFTER UPDATE OF state, campaign_id, ended_at ON calls FOR EACH ROW
+CREATE TRIGGER campaign_call_ended AFTER UPDATE OF state, campaign_id ON calls FOR EACH ROW
     WHEN (NEW.campaign_id IS NOT NULL AND call_ended(NEW.state)
-          AND (NOT call_ended(OLD.state) OR NEW.campaign_id IS DISTINCT FROM OLD.campaign_id
-               OR NEW.ended_at IS DISTINCT FROM OLD.ended_at))
+          AND (NOT call_ended(OLD.state) OR NEW.campaign_id IS DISTINCT FROM OLD.campaign_id))
     EXECUTE FUNCTION campaign_call_ended();
