@@ -134,7 +134,10 @@ def _follow(names: dict[str, Any], conn: Connection) -> None:
     followed = {**names, "followed": [*FOLLOWED, *OUR_OWN]}
     for contact, _, changed in conn.execute(FOLLOW, followed).fetchall():
         if changed and contact is not None:
-            conn.execute(REACH, (names["app_id"], contact))
+            key = (names["app_id"], contact)
+            # Locked first: the next statement sees what the worker of another attempt of the contact wrote.
+            conn.execute("SELECT FROM contacts WHERE (app_id, contact_id) = (%s, %s) FOR NO KEY UPDATE", key)
+            conn.execute(REACH, key)
 
 
 def _attempted(told: CallEvent, conn: Connection) -> bool:

@@ -216,6 +216,8 @@ def _told(row: Row, untimed: set[Any]) -> Row:
     known = {name: _masked(value) for name, value in row.items() if name not in OURS}
     if "provider" not in row or (row["app_id"], row["provider"], row.get("call_id")) in untimed:
         known.pop("last_status_at", None)  # the views that leave out the provider have it from calls
+    if "completed_at" in known:  # when its calls had ended, as far as was known when the last of them had
+        known["completed_at"] = row["completed_at"] is not None
     return known
 
 

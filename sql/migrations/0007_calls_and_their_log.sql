@@ -18,7 +18,7 @@ COMMENT ON TABLE campaigns IS 'Calls that belong together; made by the applicati
 COMMENT ON COLUMN campaigns.app_id IS 'tenant, from the source that received the event';
 COMMENT ON COLUMN campaigns.status IS 'COMPLETED is final: set once, when its last active call has ended';
 COMMENT ON COLUMN campaigns.planned_calls IS 'NULL: as many as there are rows in calls; else it is not completed before so many have ended';
-COMMENT ON COLUMN campaigns.completed_at IS 'when its last call ended';
+COMMENT ON COLUMN campaigns.completed_at IS 'when its last call ended, as far as that was known when all had';
 
 -- Rank of a state. timeout is what we assume after silence: whatever end a provider tells counts more.
 CREATE OR REPLACE FUNCTION call_rank(state text) RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
