@@ -5,6 +5,7 @@ from itertools import count, permutations
 from typing import Any
 
 import pytest
+from psycopg import errors
 
 from handlers import reminders
 from handlers.agent_client import AgentClient
@@ -185,6 +186,11 @@ def test_after_as_many_retries_as_there_are_it_is_failed(db):
     assert row(db, "status, next_retry_at") == ("failed", None)
 
 
+def test_a_retry_at_no_time_is_refused_where_it_is_written(db):
+    with pytest.raises(errors.CheckViolation, match="next_retry_at"):
+        make(db, next_retry_at="infinity")
+
+
 def test_a_second_call_begins_without_the_first_ones_outcome_and_completes(db):
     make(db)
     tell(db, UNREACHED, 2)
@@ -282,6 +288,16 @@ def test_an_sms_of_nobodys_reminder_is_kept_and_changes_none(db):
     assert look(db, event, "outcome") == ("handled",)
     assert db.execute("SELECT message_id, state, error_code FROM messages").fetchall() == [("SM2", "failed", "30003")]
     assert row(db, "status") == "in_progress"
+
+
+def test_an_sms_ends_no_reminder_by_call_that_bears_its_id(db):
+    make(db, external_id="SM1")
+
+    event = call_back(db, "failed", "30003")
+    process(db)
+
+    assert look(db, event, "outcome") == ("handled",)
+    assert row(db, "status, error_code") == ("in_progress", None)
 
 
 @pytest.mark.parametrize(("status", "expected"), [("delivered", "completed"), ("undelivered", "failed")])
@@ -538,6 +554,17 @@ def test_replayed_events_change_nothing(db, name, timed):
     db.execute("UPDATE webhook_events SET processed_at = NULL")
     process(db)
     assert row(db, "*") == before
+
+
+def test_of_two_ends_alike_at_one_time_the_one_stored_later_counts_also_when_the_other_is_replayed(db):
+    make(db)
+    first = tell(db, ("call_failed", {"customer_response": "hung_up"}), 1)
+    tell(db, ("call_failed", {"customer_response": "refused"}), 1)
+    process(db)
+
+    replay(db, first)
+
+    assert row(db, "skip_reason") == "refused"
 
 
 @pytest.mark.parametrize("timed", [True, False])

@@ -14,7 +14,7 @@ CREATE TABLE reminders (
     retried_by       bigint[]    NOT NULL DEFAULT '{}',
     retry_count      integer     NOT NULL GENERATED ALWAYS AS (cardinality(retried_by)) STORED,
     timed_out_by     bigint,
-    next_retry_at    timestamptz,
+    next_retry_at    timestamptz CHECK (isfinite(next_retry_at)),
     last_event_at    timestamptz,
     webhook_event_id bigint,
     created_at       timestamptz NOT NULL DEFAULT now(),
@@ -32,10 +32,11 @@ COMMENT ON COLUMN reminders.status IS
 COMMENT ON COLUMN reminders.external_id IS 'of an SMS, Twilio''s MessageSid';
 COMMENT ON COLUMN reminders.outcome IS 'of the last call, as the voice agent told it';
 COMMENT ON COLUMN reminders.skip_reason IS 'why it failed';
-COMMENT ON COLUMN reminders.retried_by IS 'the events of calls that reached nobody, each once: too many, and it is failed';
+COMMENT ON COLUMN reminders.retried_by IS 'the events of calls that reached nobody, and timeouts, each once: too many, and it is failed';
 COMMENT ON COLUMN reminders.timed_out_by IS 'the reminder.timeout that made it failed; NULL: something has been heard since';
 COMMENT ON COLUMN reminders.next_retry_at IS 'when to call again; NULL: not to be called again';
 COMMENT ON COLUMN reminders.last_event_at IS 'of the last event that counted, by the agent''s clock; NULL: it sent no time';
+COMMENT ON COLUMN reminders.webhook_event_id IS 'the agent''s last event that counted';
 
 -- A call that is in progress is expected to tell something within 10 minutes, whoever says that it is, and whatever
 -- rights they have.
