@@ -37,8 +37,9 @@ INSERT INTO call_attempts (app_id, call_id, provider, provider_call_id, campaign
 VALUES (%(app_id)s, coalesce(%(attempt_id)s, %(call_id)s), %(provider)s, %(call_id)s, %(campaign_id)s, %(contact_id)s)
 ON CONFLICT DO NOTHING
 """
-# What the attempt holds of its call is the call's: whatever order the events came in, it ends as the same. An outcome
-# that telephony gave is telephony's to take back, where a call turns out to have been answered.
+# What the attempt holds of its call is the call's and its log's: whatever order the events came in, it ends as the
+# same. An outcome that telephony gave is telephony's to take back, where a call turns out to have been answered; the
+# orchestrator's is kept, though the call's end was never told, or the end was a failure.
 FOLLOW = """
 WITH before AS MATERIALIZED (
     SELECT call_id, outcome FROM call_attempts
@@ -46,12 +47,17 @@ WITH before AS MATERIALIZED (
        FOR NO KEY UPDATE
 )
 UPDATE call_attempts AS attempt
-   SET outcome = CASE call.state WHEN 'no_answer' THEN 'NO_ANSWER' WHEN 'busy' THEN 'BUSY'
-                                 WHEN 'failed' THEN 'FAILED' WHEN 'canceled' THEN 'FAILED' WHEN 'timeout' THEN 'FAILED'
-                                 ELSE nullif(nullif(nullif(attempt.outcome, 'NO_ANSWER'), 'BUSY'), 'FAILED') END,
+   SET outcome = CASE WHEN attempt.outcome IN ('COMPLETED', 'REFUSED') THEN attempt.outcome
+                      WHEN call.state = 'no_answer' THEN 'NO_ANSWER'
+                      WHEN call.state = 'busy' THEN 'BUSY'
+                      WHEN call.state IN ('failed', 'canceled', 'timeout') THEN 'FAILED' END,
        answered_by = call.answered_by, duration_seconds = call.duration_seconds,
        recording_url = call.recording_url, error_code = call.error_code,
-       processed_types = ARRAY(SELECT DISTINCT unnest(attempt.processed_types || %(event_type)s::text) ORDER BY 1)
+       processed_types = ARRAY(
+           SELECT unnest(attempt.processed_types)
+            UNION SELECT event_type FROM call_events AS event
+                   WHERE (event.app_id, event.provider, event.call_id) = (call.app_id, call.provider, call.call_id)
+            ORDER BY 1)
   FROM calls AS call, before
  WHERE (call.app_id, call.provider, call.call_id) = (%(app_id)s, %(provider)s, %(call_id)s)
    AND attempt.app_id = %(app_id)s AND attempt.call_id = before.call_id
