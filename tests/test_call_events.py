@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
+from typing import Any
 
 import psycopg
 import pytest
@@ -132,7 +133,7 @@ def test_retention_deletes_a_line_with_its_event_and_keeps_the_call(db, dsn):
 
 
 def test_what_is_known_of_a_call_is_the_same_whatever_the_order(db):
-    story = [
+    story: list[tuple[Any, ...]] = [
         ("initiated", 0, {}),
         ("in-progress", 9, {}),
         ("completed", 51, {"CallDuration": 42, "SipResponseCode": 200}),
@@ -153,7 +154,11 @@ def test_what_is_known_of_a_call_is_the_same_whatever_the_order(db):
 
 
 def test_a_recording_under_its_own_subject_lands_on_its_call_whichever_came_first(db):
-    recording = {"RecordingStatus": "completed", "RecordingUrl": "https://api/RE", "RecordingDuration": 41}
+    recording: dict[str, Any] = {
+        "RecordingStatus": "completed",
+        "RecordingUrl": "https://api/RE",
+        "RecordingDuration": 41,
+    }
     tell_twilio(db, "completed", 51)
     tell_twilio(db, None, call="CA2", RecordingSid="RE2", **recording)
     process(db)

@@ -2,7 +2,9 @@
 
 import json
 import time
+from decimal import Decimal
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -83,7 +85,7 @@ def test_a_callback_is_parsed_into_a_call_event_with_the_ids_of_its_url(db):
     assert call_event(ended) == CallEvent(
         app_id="default", provider="twilio", call_id="CA1", event_type="call.failed", provider_type="failed",
         state="failed", occurred_at=at(30), direction="outbound", from_number="+15555550100",
-        to_number="+15555550142", ended_reason="failed", duration_seconds=0, sip_code=404, error_code="32009",
+        to_number="+15555550142", ended_reason="failed", duration_seconds=Decimal(0), sip_code=404, error_code="32009",
         campaign_id="camp-1", contact_id="cont-1", attempt_id="att-1",
     )  # fmt: skip
 
@@ -267,7 +269,7 @@ def test_a_replay_of_all_events_changes_nothing(db):
 
 
 def test_attempt_contact_and_dialogue_are_the_same_whatever_the_order(db):
-    story = [
+    story: list[tuple[Any, ...]] = [
         ("initiated", 0, {}),
         ("in-progress", 9, {}),
         ("failed", 51, {"CallDuration": 42}),
