@@ -61,8 +61,10 @@ UPDATE call_attempts AS attempt
   FROM calls AS call, before
  WHERE (call.app_id, call.provider, call.call_id) = (%(app_id)s, %(provider)s, %(call_id)s)
    AND attempt.app_id = %(app_id)s AND attempt.call_id = before.call_id
-RETURNING attempt.contact_id, attempt.outcome, attempt.outcome IS DISTINCT FROM before.outcome AS changed
+RETURNING attempt.contact_id, attempt.outcome IS DISTINCT FROM before.outcome AS changed
 """
+# In an event of the contact's own subject: two workers with several contacts each never wait for one another, and the
+# later of two outcomes sees both.
 REACH = """
 UPDATE contacts AS contact
    SET state = CASE WHEN EXISTS (SELECT FROM call_attempts AS attempt
@@ -89,7 +91,7 @@ def follow_call(event: Event, conn: Connection) -> None:
     names = {**told.model_dump(), "event": event.id, "at": event.occurred_at or event.received_at}
     if told.campaign_id is not None:
         conn.execute(BEGIN, names)
-    _follow(names, conn)
+    _follow(event, names, conn)
     if told.state == "answered" and told.campaign_id is not None and conn.execute(START, names).rowcount:
         _announce(event, told, conn)
 
@@ -97,7 +99,13 @@ def follow_call(event: Event, conn: Connection) -> None:
 @on("call.recording", "call.timeout", provider="inbox")
 def follow_our_own(event: Event, conn: Connection) -> None:
     """Follow what the inbox itself put to a call: its recording, and the end of one that nobody ended."""
-    _follow(call_event(event).model_dump(), conn)
+    _follow(event, call_event(event).model_dump(), conn)
+
+
+@on("contact.outcome", provider="inbox")
+def reach_contact(event: Event, conn: Connection) -> None:
+    """Take the outcomes of a contact's attempts together; what the orchestrator said of it is kept."""
+    conn.execute(REACH, (event.app_id, event.payload["contact_id"]))
 
 
 @on("recording.completed", provider="twilio")
@@ -129,10 +137,11 @@ if DIALOGUE_URL:  # else there is nobody to tell, and no need for processes that
     on("dialogue.start", provider="inbox", outside=True, timeout=3 * POST_SECONDS)(start_dialogue)
 
 
-def _follow(names: dict[str, Any], conn: Connection) -> None:
-    for contact, _, changed in conn.execute(FOLLOW, names).fetchall():
+def _follow(event: Event, names: dict[str, Any], conn: Connection) -> None:
+    for contact, changed in conn.execute(FOLLOW, names).fetchall():
         if changed and contact is not None:
-            conn.execute(REACH, (names["app_id"], contact))
+            about = {"contact_id": contact}
+            emit(conn, "contact.outcome", f"contact/{contact}", app_id=event.app_id, key=event.key, payload=about)
 
 
 def _attempted(told: CallEvent, conn: Connection) -> bool:
