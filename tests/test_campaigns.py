@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from dataclasses import replace
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
@@ -88,12 +89,12 @@ def completions(db):
 def test_a_message_to_api_webhooks_vapi_is_answered_200_and_updates_its_call(db, dsn):
     receiver = Receiver(from_environ({"DATABASE_URL": dsn, "WEBHOOK_SHARED_SECRET": VAPI_SECRET, "BASE_URL": BASE_URL}))
     body = b'{"type": "call.answered", "call": {"id": "v1"}}'
-    path = "/api/webhooks/vapi"
+    right = replace(signed(body), target="/api/webhooks/vapi")
     try:
-        right = signed(body)
         answers = [
-            receiver.send("POST", path, {**right.headers, **headers}, body).status
-            for headers in ({}, {"x-vapi-secret": "wrong"}, {"x-vapi-secret": ""})
+            right.to(receiver).status,
+            right.to(receiver, x_vapi_secret="wrong").status,
+            right.to(receiver, x_vapi_secret=None).status,
         ]
     finally:
         receiver.stop()
