@@ -44,9 +44,15 @@ WITH campaign AS (
     SELECT %(app_id)s, %(campaign_id)s::text WHERE %(campaign_id)s::text IS NOT NULL
     ON CONFLICT DO NOTHING
 ), before AS MATERIALIZED (
-    SELECT state, occurred_at, campaign_id FROM calls
+    SELECT state, occurred_at, webhook_event_id, campaign_id FROM calls
      WHERE (app_id, provider, call_id) = (%(app_id)s, %(provider)s, %(call_id)s)
        FOR NO KEY UPDATE
+), found AS (
+    SELECT before.state, before.campaign_id,
+           CASE WHEN before.webhook_event_id = %(event)s AND %(state)s::text <> before.state
+                     AND call_rank(%(state)s) >= call_rank(before.state) THEN 'moved'
+                ELSE call_change(before.state, before.occurred_at, %(state)s, %(occurred_at)s) END AS change
+      FROM (SELECT) AS one LEFT JOIN before ON true
 ), kept AS (
     INSERT INTO calls AS call (app_id, provider, call_id, state, occurred_at, webhook_event_id, last_status_at,
                                ended_at, {", ".join(FACTS)})
@@ -71,16 +77,14 @@ WITH campaign AS (
     INSERT INTO call_events (app_id, provider, call_id, webhook_event_id, replays, event_type, provider_type, state,
                              from_state, change, occurred_at, received_at, details)
     SELECT %(app_id)s, %(provider)s, %(call_id)s, %(event)s, %(replays)s, %(event_type)s, %(provider_type)s, %(state)s,
-           before.state, call_change(before.state, before.occurred_at, %(state)s, %(occurred_at)s),
-           %(occurred_at)s, %(received_at)s, %(details)s
-      FROM (SELECT) AS one LEFT JOIN before ON true
+           found.state, found.change, %(occurred_at)s, %(received_at)s, %(details)s
+      FROM found
     ON CONFLICT (webhook_event_id, replays) DO NOTHING
     RETURNING id
 )
-SELECT logged.id IS NOT NULL AS fresh, before.state IS NULL AS created, coalesce(kept.state, before.state) AS state,
-       call_change(before.state, before.occurred_at, %(state)s, %(occurred_at)s) AS change,
-       coalesce(kept.campaign_id, before.campaign_id) AS campaign_id
-  FROM (SELECT) AS one LEFT JOIN before ON true LEFT JOIN kept ON true LEFT JOIN logged ON true
+SELECT logged.id IS NOT NULL AS fresh, found.state IS NULL AS created, coalesce(kept.state, found.state) AS state,
+       found.change, coalesce(kept.campaign_id, found.campaign_id) AS campaign_id
+  FROM found LEFT JOIN kept ON true LEFT JOIN logged ON true
 """  # noqa: S608 - the names above
 
 

@@ -25,8 +25,6 @@ DIALOGUE_SECRET = os.environ.get("DIALOGUE_SECRET", "").strip()
 if DIALOGUE_URL and not DIALOGUE_SECRET:
     raise ValueError("DIALOGUE_URL is set and DIALOGUE_SECRET is not; set it to what the orchestrator verifies with")
 POST_SECONDS = 10.0
-FOLLOWED = (*calls.STATES, "call.amd")
-OUR_OWN = ("call.recording", calls.TIMEOUT)
 
 BEGIN = """
 WITH contact AS (
@@ -38,8 +36,9 @@ INSERT INTO call_attempts (app_id, call_id, provider, provider_call_id, campaign
 VALUES (%(app_id)s, coalesce(%(attempt_id)s, %(call_id)s), %(provider)s, %(call_id)s, %(campaign_id)s, %(contact_id)s)
 ON CONFLICT DO NOTHING
 """
-# What the attempt holds of its call is the call's: whatever order the events came in, it ends as the same. An outcome
-# that telephony gave is telephony's to take back, where a call turns out to have been answered.
+# What the attempt holds of its call is the call's and its log's: whatever order the events came in, it ends as the
+# same. An outcome that telephony gave is telephony's to take back, where a call turns out to have been answered; the
+# orchestrator's is kept, though the call's end was never told, or the end was a failure.
 FOLLOW = """
 WITH before AS MATERIALIZED (
     SELECT call_id, outcome FROM call_attempts
@@ -47,22 +46,21 @@ WITH before AS MATERIALIZED (
        FOR NO KEY UPDATE
 )
 UPDATE call_attempts AS attempt
-   SET outcome = CASE call.state WHEN 'no_answer' THEN 'NO_ANSWER' WHEN 'busy' THEN 'BUSY'
-                                 WHEN 'failed' THEN 'FAILED' WHEN 'canceled' THEN 'FAILED' WHEN 'timeout' THEN 'FAILED'
-                                 ELSE nullif(nullif(nullif(attempt.outcome, 'NO_ANSWER'), 'BUSY'), 'FAILED') END,
+   SET outcome = CASE WHEN attempt.outcome IN ('COMPLETED', 'REFUSED') THEN attempt.outcome
+                      WHEN call.state = 'no_answer' THEN 'NO_ANSWER'
+                      WHEN call.state = 'busy' THEN 'BUSY'
+                      WHEN call.state IN ('failed', 'canceled', 'timeout') THEN 'FAILED' END,
        answered_by = call.answered_by, duration_seconds = call.duration_seconds,
        recording_url = call.recording_url, error_code = call.error_code,
-       -- From the log: a recording, say, may have been put to the call before there was an attempt.
        processed_types = ARRAY(
            SELECT unnest(attempt.processed_types)
-           UNION SELECT event.event_type FROM call_events AS event
-            WHERE (event.app_id, event.provider, event.call_id) = (call.app_id, call.provider, call.call_id)
-              AND event.event_type = ANY (%(followed)s)
-           ORDER BY 1)
+            UNION SELECT event_type FROM call_events AS event
+                   WHERE (event.app_id, event.provider, event.call_id) = (call.app_id, call.provider, call.call_id)
+            ORDER BY 1)
   FROM calls AS call, before
  WHERE (call.app_id, call.provider, call.call_id) = (%(app_id)s, %(provider)s, %(call_id)s)
    AND attempt.app_id = %(app_id)s AND attempt.call_id = before.call_id
-RETURNING attempt.contact_id, attempt.outcome, attempt.outcome IS DISTINCT FROM before.outcome AS changed
+RETURNING attempt.contact_id, attempt.outcome IS DISTINCT FROM before.outcome AS changed
 """
 REACH = """
 UPDATE contacts AS contact
@@ -79,7 +77,7 @@ ON CONFLICT DO NOTHING
 """
 
 
-@on(*FOLLOWED, provider="twilio")
+@on(*calls.STATES, "call.amd", provider="twilio")
 def follow_call(event: Event, conn: Connection) -> None:
     """Follow a call of a campaign with its attempt and contact; one that is answered starts its dialogue."""
     told = calls.read(event, conn)
@@ -95,7 +93,7 @@ def follow_call(event: Event, conn: Connection) -> None:
         _announce(event, told, conn)
 
 
-@on(*OUR_OWN, provider="inbox")
+@on("call.recording", calls.TIMEOUT, provider="inbox")
 def follow_our_own(event: Event, conn: Connection) -> None:
     """Follow what the inbox itself put to a call: its recording, and the end of one that nobody ended."""
     _follow(calls.read(event, conn).model_dump(), conn)
@@ -131,8 +129,7 @@ if DIALOGUE_URL:  # else there is nobody to tell, and no need for processes that
 
 
 def _follow(names: dict[str, Any], conn: Connection) -> None:
-    followed = {**names, "followed": [*FOLLOWED, *OUR_OWN]}
-    for contact, _, changed in conn.execute(FOLLOW, followed).fetchall():
+    for contact, changed in conn.execute(FOLLOW, names).fetchall():
         if changed and contact is not None:
             key = (names["app_id"], contact)
             # Locked first: the next statement sees what the worker of another attempt of the contact wrote.

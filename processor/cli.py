@@ -19,7 +19,17 @@ import click
 import psycopg
 from click.shell_completion import get_completion_class
 
-from processor import cli_change, cli_db, cli_dead, cli_events, cli_pause, cli_status, migrations, output
+from processor import (
+    cli_change,
+    cli_db,
+    cli_dead,
+    cli_events,
+    cli_pause,
+    cli_status,
+    cli_watch,
+    migrations,
+    output,
+)
 from processor.claim import Scope
 from processor.command import BAD_CONFIGURATION, INTERRUPTED, NO_DATABASE, json_option, until_signal
 from processor.loop import BATCH_SIZE, TIMEOUT
@@ -46,6 +56,7 @@ def cli() -> None:
     processor run --interval 5 --handlers myapp     process events until SIGTERM
     processor status                                what waits, what is dead, how old
     processor replay --type call.completed --since 2h
+    processor watch campaign spring-survey          how far a campaign is, as it changes
     processor doctor                                what is wrong, and how it is mended
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
@@ -245,7 +256,7 @@ def completion(shell: str) -> None:
 
 for command in (
     cli_status.status, cli_events.events, cli_change.replay, cli_change.skip, cli_dead.dead, cli_pause.pause,
-    cli_pause.resume, cli_pause.list_actions, cli_db.db,
+    cli_pause.resume, cli_pause.list_actions, cli_db.db, cli_watch.watch_group,
 ):  # fmt: skip
     cli.add_command(command)
 
