@@ -39,7 +39,7 @@ VALUES (%(app_id)s, coalesce(%(attempt_id)s, %(call_id)s), %(provider)s, %(call_
 ON CONFLICT DO NOTHING
 """
 # What the attempt holds of its call is the call's: whatever order the events came in, it ends as the same. An outcome
-# that telephony gave is telephony's to take back, where a call turns out to have been answered.
+# that telephony gave is telephony's to take back, where a call turns out to have been answered; the orchestrator's stays.
 FOLLOW = """
 WITH before AS MATERIALIZED (
     SELECT call_id, outcome FROM call_attempts
@@ -47,9 +47,10 @@ WITH before AS MATERIALIZED (
        FOR NO KEY UPDATE
 )
 UPDATE call_attempts AS attempt
-   SET outcome = CASE call.state WHEN 'no_answer' THEN 'NO_ANSWER' WHEN 'busy' THEN 'BUSY'
-                                 WHEN 'failed' THEN 'FAILED' WHEN 'canceled' THEN 'FAILED' WHEN 'timeout' THEN 'FAILED'
-                                 ELSE nullif(nullif(nullif(attempt.outcome, 'NO_ANSWER'), 'BUSY'), 'FAILED') END,
+   SET outcome = CASE WHEN attempt.outcome IN ('COMPLETED', 'REFUSED') THEN attempt.outcome
+                      WHEN call.state = 'no_answer' THEN 'NO_ANSWER'
+                      WHEN call.state = 'busy' THEN 'BUSY'
+                      WHEN call.state IN ('failed', 'canceled', 'timeout') THEN 'FAILED' END,
        answered_by = call.answered_by, duration_seconds = call.duration_seconds,
        recording_url = call.recording_url, error_code = call.error_code,
        -- From the log: a recording, say, may have been put to the call before there was an attempt.
