@@ -5,15 +5,16 @@ not tell it: handlers fill in what they learn, in whatever order it comes.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from processor import Discard
 
 M = TypeVar("M", bound=BaseModel)
+FIRST_YEAR, LAST_YEAR = 1970, 2200  # as the receiver takes an event's time
 
 CallState = Literal[
     "scheduled", "queued", "initiated", "ringing", "answered",
@@ -21,6 +22,10 @@ CallState = Literal[
 ]  # fmt: skip
 MessageState = Literal["queued", "sent", "delivered", "undelivered", "failed", "canceled", "read", "received"]
 Direction = Literal["inbound", "outbound"]
+# What the tables can hold: a key of more characters would not fit into an index, nor a number of more digits be read.
+Key = Annotated[str, Field(min_length=1, max_length=255)]
+Seconds = Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=30)]
+Dollars = Annotated[Decimal, Field(ge=-(10**9), le=10**9, decimal_places=30)]
 
 # The state that an event type tells of its call. Types that are not here tell none.
 CALL_STATES: Mapping[str, CallState] = {
@@ -78,7 +83,7 @@ class CallEvent(BaseModel):
 
     app_id: str
     provider: str
-    call_id: str = Field(min_length=1, max_length=255)
+    call_id: Key
     event_type: str
     provider_type: str
     state: CallState | None = None
@@ -88,24 +93,24 @@ class CallEvent(BaseModel):
     to_number: str | None = None
     ended_at: datetime | None = None
     ended_reason: str | None = None
-    duration_seconds: Decimal | None = Field(default=None, ge=0)
-    talk_seconds: Decimal | None = Field(default=None, ge=0)
-    total_seconds: Decimal | None = Field(default=None, ge=0)
-    sip_code: int | None = None
+    duration_seconds: Seconds | None = None
+    talk_seconds: Seconds | None = None
+    total_seconds: Seconds | None = None
+    sip_code: int | None = Field(default=None, ge=0, le=999)
     error_code: str | None = None
     answered_by: str | None = None
     recording_url: str | None = None
-    recording_seconds: Decimal | None = Field(default=None, ge=0)
+    recording_seconds: Seconds | None = None
     voicemail_url: str | None = None
     transcript: str | None = None
-    cost_usd: Decimal | None = None
+    cost_usd: Dollars | None = None
     carrier_call_id: str | None = None
     parent_call_id: str | None = None
     master_call_id: str | None = None
     entry_point_call_id: str | None = None
-    campaign_id: str | None = None
-    contact_id: str | None = None
-    attempt_id: str | None = None
+    campaign_id: Key | None = None
+    contact_id: Key | None = None
+    attempt_id: Key | None = None
     connected: bool | None = None
     customer_response: str | None = None
     notes: str | None = None
@@ -128,7 +133,7 @@ class MessageEvent(BaseModel):
 
     app_id: str
     provider: str
-    message_id: str = Field(min_length=1, max_length=255)
+    message_id: Key
     event_type: str
     provider_type: str
     state: MessageState | None = None
@@ -151,11 +156,21 @@ def _text(value: Any) -> Any:
     return None if value == "" else value
 
 
+def _sensible(time: datetime) -> datetime | None:
+    """Return *time*, in UTC where it names no zone; None in years that some write for never."""
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return aware if FIRST_YEAR <= aware.year < LAST_YEAR else None
+
+
 Text = Annotated[str | None, BeforeValidator(_text)]
 Id = Annotated[str, BeforeValidator(_text)]
 Number = Annotated[Decimal | None, BeforeValidator(_text)]
 Code = Annotated[int | None, BeforeValidator(_text)]
-Time = Annotated[datetime | None, BeforeValidator(lambda value: None if value in ("", 0) else value)]
+Time = Annotated[
+    datetime | None,
+    BeforeValidator(lambda value: None if value in ("", 0) else value),
+    AfterValidator(lambda time: _sensible(time) if time else None),
+]
 
 
 class Payload(BaseModel):

@@ -49,8 +49,12 @@ class Event:
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters of the URL that the provider called, decoded; the last of a repeated one."""
-        return dict(parse_qsl(self.url.partition("?")[2], keep_blank_values=True))
+        """The parameters of the URL that the provider called, decoded; the last of a repeated one.
+
+        NUL, which PostgreSQL can't hold, is U+FFFD, as in payload.
+        """
+        pairs = parse_qsl(self.url.partition("?")[2], keep_blank_values=True)
+        return {name: value.replace("\0", "\ufffd") for name, value in pairs}
 
     @property
     def key(self) -> str:

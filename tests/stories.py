@@ -209,6 +209,8 @@ def shipped_handlers(monkeypatch: Any) -> Iterator[None]:
         yield
     finally:
         registry.HANDLERS[:] = others
+        for name in [name for name in sys.modules if name.partition(".")[0] == "handlers"]:
+            del sys.modules[name]  # else whoever loads them next finds them imported, and registers none
         sys.modules.update(imported)
 
 

@@ -1,5 +1,7 @@
 """Payload to model: every sample of the four providers, each field's unit, the seeds' forms, and what is invalid."""
 
+import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -7,6 +9,7 @@ import pytest
 
 from handlers.models import CALL_STATES, MESSAGE_STATES, Invalid
 from handlers.providers import call_event, message_event
+from processor.event import read_payload
 from tests.arrivals import RECEIVED_AT, events, form, sample, sent
 from tests.vector_cases import samples
 
@@ -102,6 +105,12 @@ def test_the_applications_ids_come_from_the_url_that_twilio_called():
     call = call_of("twilio", form({"CallSid": "CA1", "CallStatus": "busy"}, f"/webhooks/telephony/events{query}"))
 
     assert told(call, "attempt_id", "campaign_id", "contact_id") == ("attempt 1", "camp_1", "contact_1")
+
+
+def test_what_postgresql_cant_hold_in_the_url_is_replaced():
+    call = call_of("twilio", form({"CallSid": "CA1", "CallStatus": "busy"}, "/?campaign_id=a%00b"))
+
+    assert call.campaign_id == "a\ufffdb"
 
 
 def test_machine_detection_of_twilio_says_who_answered():
@@ -204,6 +213,24 @@ def test_the_flat_end_of_vapis_seed_has_what_the_call_holds():
     assert call.occurred_at == call.ended_at == datetime(2026, 11, 20, 10, 1, 30, 500000, tzinfo=UTC)
 
 
+def test_times_of_vapi_without_a_zone_are_utc():
+    call = call_of("vapi", vapi_call(call={"id": "1"}, startedAt="2026-11-20T10:00:00", endedAt="2026-11-20T10:01:00Z"))
+
+    assert call.duration_seconds == 60
+
+
+@pytest.mark.parametrize("never", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", -1])
+def test_a_year_that_stands_for_never_is_no_time(never):
+    assert call_of("vapi", vapi_call(call={"id": "1"}, endedAt=never)).ended_at is None
+
+
+def test_a_transcript_in_parts_with_a_number_that_python_cant_read_is_kept_all_the_same():
+    event = only("vapi", vapi_call(call={"id": "1"}))
+    digits = json.dumps({"message": {"call": {"id": "1"}, "artifact": {"transcript": [7]}}}).replace("7", "7" * 5000)
+
+    assert call_event(replace(event, payload=read_payload(digits))).transcript == f'["{"7" * 5000}"]'
+
+
 # Dialpad
 
 
@@ -291,10 +318,18 @@ def twilio_call(**fields):
         ("twilio", twilio_call(CallDuration=NOT_TO_BE_SEEN), "CallDuration"),
         ("twilio", twilio_call(SipResponseCode=NOT_TO_BE_SEEN), "SipResponseCode"),
         ("twilio", twilio_call(CallDuration="-1"), "duration_seconds"),
+        ("twilio", twilio_call(CallDuration="1e200000"), "duration_seconds"),
+        ("twilio", twilio_call(CallDuration="1e-200000"), "duration_seconds"),
+        ("twilio", twilio_call(SipResponseCode="15551234567"), "sip_code"),
+        ("twilio", form({"CallSid": "CA1", "CallStatus": "busy"}, f"/?campaign_id={'c' * 256}"), "campaign_id"),
+        ("twilio", form({"CallSid": "CA1", "CallStatus": "busy"}, f"/?contact_id={'c' * 256}"), "contact_id"),
+        ("twilio", form({"CallSid": "CA1", "CallStatus": "busy"}, f"/?call_id={'c' * 256}"), "attempt_id"),
         ("twilio", form({"CallStatus": "completed", "From": NOT_TO_BE_SEEN}), "CallSid"),
         ("vapi", vapi_call(call={"number": NOT_TO_BE_SEEN}), "call.id"),
         ("vapi", vapi_call(call={"id": "1"}, endedAt=NOT_TO_BE_SEEN), "endedAt"),
         ("vapi", vapi_call(call={"id": "1"}, cost=NOT_TO_BE_SEEN), "cost"),
+        ("vapi", vapi_call(call={"id": "1"}, cost="1e200000"), "cost_usd"),
+        ("vapi", vapi_call(call={"id": "1", "campaignId": "c" * 256}), "campaign_id"),
         ("vapi", vapi_call(call=NOT_TO_BE_SEEN), "call"),
         ("vapi", sent({"type": "call.answered"}), "call"),
         ("dialpad", sent({"state": "ringing", "external_number": NOT_TO_BE_SEEN}), "call_id"),

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from datetime import UTC, datetime
 from importlib.resources import files
 
 import psycopg
@@ -98,6 +99,27 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
+
+
+def test_what_version_0_1_wrote_is_as_old_as_it_was(empty_dsn, monkeypatch):
+    shipped = migrations.all_migrations()
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        monkeypatch.setattr(migrations, "all_migrations", lambda: shipped[:6])
+        migrations.migrate(conn)
+        conn.execute("""
+            INSERT INTO calls (app_id, provider, call_id, state, occurred_at, webhook_event_id, updated_at) VALUES
+                ('default', 'twilio', 'CA1', 'completed', '2026-01-05 10:00Z', 1, '2026-01-05 11:00Z'),
+                ('default', 'twilio', 'CA2', 'ringing', NULL, 2, '2026-01-05 11:00Z');
+            INSERT INTO messages (app_id, provider, message_id, state, webhook_event_id, updated_at)
+            VALUES ('default', 'twilio', 'SM1', 'sent', 3, '2026-01-05 12:00Z');
+        """)
+        monkeypatch.undo()
+        migrations.migrate(conn)
+
+        ten, eleven, twelve = (datetime(2026, 1, 5, hour, tzinfo=UTC) for hour in (10, 11, 12))
+        log = conn.execute("SELECT call_id, started_at, ended_at FROM call_log ORDER BY call_id").fetchall()
+        assert log == [("CA1", ten, ten), ("CA2", eleven, None)]
+        assert conn.execute("SELECT created_at, updated_at FROM messages").fetchall() == [(twelve, twelve)]
 
 
 def test_four_machines_that_migrate_at_once_apply_everything_once(empty_dsn):

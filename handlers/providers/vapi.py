@@ -131,4 +131,4 @@ def _plain(transcript: Any) -> str | None:
     """Return a transcript as text; one in parts as their JSON; None for an empty one."""
     if not transcript:
         return None
-    return transcript if isinstance(transcript, str) else json.dumps(transcript, ensure_ascii=False)
+    return transcript if isinstance(transcript, str) else json.dumps(transcript, ensure_ascii=False, default=str)

@@ -76,6 +76,11 @@ ALTER TABLE calls
     ADD COLUMN created_at          timestamptz NOT NULL DEFAULT now(),
     ADD FOREIGN KEY (app_id, campaign_id) REFERENCES campaigns,
     ADD CONSTRAINT calls_ended_with_state CHECK (ended_at IS NULL OR call_ended(state));
+-- Of a row of version 0.1 we know when it got its state; this day would put all of them into one hour of the call log.
+UPDATE calls
+   SET created_at = least(occurred_at, updated_at),
+       last_status_at = coalesce(occurred_at, updated_at),
+       ended_at = CASE WHEN call_ended(state) THEN coalesce(occurred_at, updated_at) END;
 -- A late or repeated event that tells nothing new writes nothing; updated_at is when the row last changed.
 CREATE FUNCTION touch_updated_at() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
@@ -160,6 +165,7 @@ ALTER TABLE messages
     ADD COLUMN delivery_result text,
     ADD COLUMN sent_at         timestamptz,
     ADD COLUMN created_at      timestamptz NOT NULL DEFAULT now();
+UPDATE messages SET created_at = least(occurred_at, updated_at);
 CREATE TRIGGER messages_1_redundant BEFORE UPDATE ON messages
     FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 CREATE TRIGGER messages_2_touch BEFORE UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
