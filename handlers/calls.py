@@ -1,19 +1,20 @@
 """The calls table and its log: what an event changes about its call. The systems' handlers call keep().
 
-One statement an event: it is safe to run twice, and in whatever order the events come, the row ends as the same.
+Safe to run twice, and in whatever order the events come, the row ends as the same: handlers/progress.py has the rule.
 """
 
 import logging
 import os
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from psycopg import Connection
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from handlers.models import ENDS, CallEvent
+from handlers.models import CallEvent
+from handlers.progress import CALL
 from handlers.providers import call_event
+from handlers.rows import Kept, Row, Rows
 from processor import Event, emit, expect, fulfil, on
 
 log = logging.getLogger("handlers")
@@ -31,76 +32,34 @@ STATES = (
 )  # fmt: skip
 NOTES = ("call.amd", "call.hold", "call.transfer", "call.updated", "call.deleted", "voicemail.received")
 
-# What is known of a call besides its state. Of two events that tell it, the one that brought the state counts.
 FACTS = (
     "campaign_id", "direction", "from_number", "to_number", "ended_reason", "duration_seconds", "talk_seconds",
     "total_seconds", "sip_code", "error_code", "answered_by", "recording_url", "recording_seconds", "voicemail_url",
     "transcript", "cost_usd", "carrier_call_id", "parent_call_id", "master_call_id", "entry_point_call_id",
 )  # fmt: skip
-KEYS = {"app_id", "provider", "call_id", "event_type", "provider_type", "state", "occurred_at", "transcript"}
-KEEP = f"""
-WITH campaign AS (
-    INSERT INTO campaigns (app_id, campaign_id)
-    SELECT %(app_id)s, %(campaign_id)s::text WHERE %(campaign_id)s::text IS NOT NULL
-    ON CONFLICT DO NOTHING
-), before AS MATERIALIZED (
-    SELECT state, occurred_at, webhook_event_id, campaign_id FROM calls
-     WHERE (app_id, provider, call_id) = (%(app_id)s, %(provider)s, %(call_id)s)
-       FOR NO KEY UPDATE
-), found AS (
-    SELECT before.state, before.campaign_id,
-           CASE WHEN before.webhook_event_id = %(event)s AND %(state)s::text <> before.state
-                     AND call_rank(%(state)s) >= call_rank(before.state) THEN 'moved'
-                ELSE call_change(before.state, before.occurred_at, %(state)s, %(occurred_at)s) END AS change
-      FROM (SELECT) AS one LEFT JOIN before ON true
-), kept AS (
-    INSERT INTO calls AS call (app_id, provider, call_id, state, occurred_at, webhook_event_id, last_status_at,
-                               ended_at, {", ".join(FACTS)})
-    VALUES (%(app_id)s, %(provider)s, %(call_id)s, coalesce(%(state)s, 'queued'), %(occurred_at)s, %(event)s,
-            %(status_at)s, %(ended_at)s, {", ".join(f"%({fact})s" for fact in FACTS)})
-    ON CONFLICT (app_id, provider, call_id) DO UPDATE
-       SET (state, occurred_at, webhook_event_id, last_status_at, ended_at, {", ".join(FACTS)}) = (
-           SELECT CASE WHEN moved THEN excluded.state ELSE call.state END,
-                  CASE WHEN moved THEN excluded.occurred_at ELSE call.occurred_at END,
-                  CASE WHEN moved THEN excluded.webhook_event_id ELSE call.webhook_event_id END,
-                  CASE WHEN moved THEN greatest(call.last_status_at, excluded.last_status_at)
-                       ELSE call.last_status_at END,
-                  CASE WHEN moved THEN excluded.ended_at ELSE call.ended_at END,
-                  {", ".join(f"coalesce(CASE WHEN moved THEN excluded.{f} END, call.{f}, excluded.{f})" for f in FACTS)}
-             FROM (SELECT call_change(call.state, call.occurred_at, %(state)s, %(occurred_at)s) = 'moved'
-                          -- The event that brought the state, replayed, perhaps understood better than before.
-                          OR (call.webhook_event_id = %(event)s AND %(state)s::text IS NOT NULL
-                              AND call_rank(%(state)s) >= call_rank(call.state))
-                  ) AS change (moved))
-    RETURNING state, campaign_id
-), logged AS (
-    INSERT INTO call_events (app_id, provider, call_id, webhook_event_id, replays, event_type, provider_type, state,
-                             from_state, change, occurred_at, received_at, details)
-    SELECT %(app_id)s, %(provider)s, %(call_id)s, %(event)s, %(replays)s, %(event_type)s, %(provider_type)s, %(state)s,
-           found.state, found.change, %(occurred_at)s, %(received_at)s, %(details)s
-      FROM found
-    ON CONFLICT (webhook_event_id, replays) DO NOTHING
-    RETURNING id
-)
-SELECT logged.id IS NOT NULL AS fresh, found.state IS NULL AS created, coalesce(kept.state, found.state) AS state,
-       found.change, coalesce(kept.campaign_id, found.campaign_id) AS campaign_id
-  FROM found LEFT JOIN kept ON true LEFT JOIN logged ON true
-"""  # noqa: S608 - the names above
+KEY = ("app_id", "provider", "call_id")
+# Not in the log's details: they have columns of their own there, or are too long.
+UNDETAILED = {*KEY, "event_type", "provider_type", "state", "occurred_at", "transcript"}
+MAKE_CAMPAIGN = "INSERT INTO campaigns (app_id, campaign_id) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+NOTE = """
+INSERT INTO call_events (app_id, provider, call_id, webhook_event_id, replays, event_type, provider_type, state,
+                         from_state, change, occurred_at, received_at, details)
+VALUES (%(app_id)s, %(provider)s, %(call_id)s, %(event)s, %(replays)s, %(event_type)s, %(provider_type)s, %(state)s,
+        %(from_state)s, %(change)s, %(occurred_at)s, %(received_at)s, %(details)s)
+ON CONFLICT (webhook_event_id, replays) DO NOTHING
+"""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What came of an event.
+def _times(told: CallEvent, event: Event, old: Row | None) -> dict[str, Any]:
+    at = told.occurred_at or event.received_at
+    last = old["last_status_at"] if old else None
+    return {
+        "last_status_at": max(last or at, at) if told.state else None,
+        "ended_at": (told.ended_at or at) if told.ends else None,
+    }
 
-    fresh: it is told for the first time, by no other handler before. created: the call was not known before. state:
-    that it has now. change: as in call_events.
-    """
 
-    fresh: bool
-    created: bool
-    state: str
-    change: str
-    campaign_id: str | None
+ROWS = Rows("calls", KEY, FACTS, CALL, ("last_status_at", "ended_at"), _times)
 
 
 def read(event: Event, conn: Connection) -> CallEvent:
@@ -122,30 +81,16 @@ def keep(event: Event, told: CallEvent, conn: Connection) -> Kept | None:
 
     A call that has told of no end expects another event within SILENCE; else the inbox makes it a call.timeout.
     """
-    if told.provider in IGNORED and _state(told, conn) is None:
+    old = ROWS.find(told, conn)
+    if old is None and told.provider in IGNORED:
         log.info("call ignored id=%d provider=%s type=%s; it is not in calls", event.id, told.provider, told.event_type)
         return None
-    received_at = told.occurred_at or event.received_at
-    names = {
-        **{name: getattr(told, name) for name in (*FACTS, *KEYS)},
-        "event": event.id,
-        "replays": event.replays,
-        "received_at": event.received_at,
-        "status_at": received_at if told.state else None,
-        "ended_at": (told.ended_at or received_at) if told.ends else None,
-        "details": Jsonb(told.model_dump(mode="json", exclude_none=True, exclude=KEYS)),
-    }
-    kept = conn.cursor(row_factory=class_row(Kept)).execute(KEEP.encode(), names).fetchone()
-    assert kept is not None  # noqa: S101 - one row, whatever is joined to it
-    if kept.fresh and kept.created and told.direction != "inbound":
-        log.info("call unknown id=%d provider=%s type=%s; created", event.id, told.provider, told.event_type)
-    if kept.fresh and kept.change == "impossible":
-        log.warning("call impossible id=%d type=%s state=%s; kept its state", event.id, told.event_type, kept.state)
-    if event.subject and kept.state in ENDS:
-        fulfil(conn, event.subject, TIMEOUT, app_id=told.app_id)
-    elif event.subject and (kept.created or kept.change == "moved"):
-        about = {"provider": told.provider, "call_id": told.call_id}
-        expect(conn, event.subject, within=SILENCE, otherwise=TIMEOUT, app_id=told.app_id, payload=about)
+    if told.campaign_id and (old is None or old["campaign_id"] is None):
+        conn.execute(MAKE_CAMPAIGN, (told.app_id, told.campaign_id))
+    kept = ROWS.keep(event, told, old, conn)
+    if _note(event, told, kept, conn):
+        _say(event, told, kept)
+        _await_end(event, told, kept, conn)
     return kept
 
 
@@ -153,7 +98,7 @@ def keep(event: Event, told: CallEvent, conn: Connection) -> Kept | None:
 def keep_our_own(event: Event, conn: Connection) -> None:
     """Put a recording to its call, and end a call that has been silent for too long, if it is still under way."""
     told = read(event, conn)
-    if told.ends and _state(told, conn) in (None, *ENDS):
+    if told.ends and ((known := ROWS.find(told, conn)) is None or CALL.is_over(known["state"])):
         return
     keep(event, told, conn)
 
@@ -169,7 +114,33 @@ def announce_recording(event: Event, conn: Connection) -> None:
     )  # fmt: skip
 
 
-def _state(told: CallEvent, conn: Connection) -> str | None:
-    known = "SELECT state FROM calls WHERE (app_id, provider, call_id) = (%s, %s, %s)"
-    found = conn.execute(known, (told.app_id, told.provider, told.call_id)).fetchone()
-    return found[0] if found else None
+def _note(event: Event, told: CallEvent, kept: Kept, conn: Connection) -> bool:
+    """Write the event's line of the log; tell whether it is its first, and no other handler has written it."""
+    names = {
+        **{name: getattr(told, name) for name in (*KEY, "event_type", "provider_type", "state", "occurred_at")},
+        "event": event.id,
+        "replays": event.replays,
+        "from_state": kept.old["state"] if kept.old else None,
+        "change": kept.change,
+        "received_at": event.received_at,
+        "details": Jsonb(told.model_dump(mode="json", exclude_none=True, exclude=UNDETAILED)),
+    }
+    return conn.execute(NOTE, names).rowcount == 1
+
+
+def _say(event: Event, told: CallEvent, kept: Kept) -> None:
+    if kept.old is None and told.direction != "inbound":
+        log.info("call unknown id=%d provider=%s type=%s; created", event.id, told.provider, told.event_type)
+    if kept.change == "impossible":
+        state = kept.row["state"]
+        log.warning("call impossible id=%d type=%s state=%s; kept its state", event.id, told.event_type, state)
+
+
+def _await_end(event: Event, told: CallEvent, kept: Kept, conn: Connection) -> None:
+    if not event.subject or not (kept.old is None or kept.change == "moved"):
+        return
+    if CALL.is_over(kept.row["state"]):
+        fulfil(conn, event.subject, TIMEOUT, app_id=told.app_id)
+    else:
+        about = {"provider": told.provider, "call_id": told.call_id}
+        expect(conn, event.subject, within=SILENCE, otherwise=TIMEOUT, app_id=told.app_id, payload=about)

@@ -1,7 +1,6 @@
 -- What the systems in handlers/ share: campaigns, calls and their log, messages.
 --
--- A state moves only up its rank; of two ends the one that happened last by the provider's clock counts, else the
--- first. What a provider's payload means is not known here: handlers/providers/ normalises it.
+-- What a provider's payload means, and what it changes, is not known here: handlers/providers/ and handlers/progress.py.
 
 CREATE TABLE campaigns (
     app_id        text        NOT NULL DEFAULT 'default' CHECK (app_id <> ''),
@@ -27,21 +26,6 @@ CREATE OR REPLACE FUNCTION call_rank(state text) RETURNS integer LANGUAGE sql IM
 
 CREATE FUNCTION call_ended(state text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
     call_rank(state) >= 5;
-
-CREATE FUNCTION message_ended(state text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    message_rank(state) >= 2;
-
--- What an event's state changes about a row's: noted (it has none), created, moved, impossible (lower, yet later by
--- the provider's clock), repeated, late.
-CREATE FUNCTION call_change(old_state text, old_at timestamptz, new_state text, new_at timestamptz)
-RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    CASE WHEN new_state IS NULL THEN 'noted'
-         WHEN old_state IS NULL THEN 'created'
-         WHEN call_rank(new_state) > call_rank(old_state) THEN 'moved'
-         WHEN call_rank(new_state) = call_rank(old_state) AND call_ended(new_state) AND new_at > old_at THEN 'moved'
-         WHEN call_rank(new_state) < call_rank(old_state) AND new_at > old_at THEN 'impossible'
-         WHEN new_state = old_state THEN 'repeated'
-         ELSE 'late' END;
 
 ALTER TABLE calls
     DROP CONSTRAINT calls_state_check,
@@ -169,16 +153,6 @@ UPDATE messages SET created_at = least(occurred_at, updated_at);
 CREATE TRIGGER messages_1_redundant BEFORE UPDATE ON messages
     FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
 CREATE TRIGGER messages_2_touch BEFORE UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
-CREATE FUNCTION message_change(old_state text, old_at timestamptz, new_state text, new_at timestamptz)
-RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN
-    CASE WHEN new_state IS NULL THEN 'noted'
-         WHEN old_state IS NULL THEN 'created'
-         WHEN message_rank(new_state) > message_rank(old_state) THEN 'moved'
-         WHEN message_rank(new_state) = message_rank(old_state) AND message_ended(new_state) AND new_at > old_at
-             THEN 'moved'
-         WHEN message_rank(new_state) < message_rank(old_state) AND new_at > old_at THEN 'impossible'
-         WHEN new_state = old_state THEN 'repeated'
-         ELSE 'late' END;
 COMMENT ON TABLE messages IS
     'The state of each message, in and out. Rank: queued < sent < delivered, undelivered, failed, canceled, received < read.';
 COMMENT ON COLUMN messages.to_numbers IS 'several in a group message';
