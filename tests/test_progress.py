@@ -1,4 +1,4 @@
-"""The rule by which a call or a message moves on; its effects on rows are in test_call_events.py and test_stories.py."""
+"""The rule by which a call or a message moves on; its effects on rows: test_call_events.py and test_stories.py."""
 
 from datetime import UTC, datetime
 from typing import get_args
