@@ -50,12 +50,13 @@ ON CONFLICT (webhook_event_id, replays) DO NOTHING
 """
 
 
-def _times(told: CallEvent, event: Event, old: Row | None) -> dict[str, Any]:
-    at = told.occurred_at or event.received_at
-    last = old["last_status_at"] if old else None
+def _times(told: CallEvent, event: Event, old: Row | None, *, moves: bool) -> dict[str, Any]:
+    at = told.occurred_at or (event.received_at if moves else None)
+    last = [old["last_status_at"] if old else None, at if told.state else None]
+    ended_at = (told.ended_at or at) if told.ends else None
     return {
-        "last_status_at": max(last or at, at) if told.state else None,
-        "ended_at": (told.ended_at or at) if told.ends else None,
+        "last_status_at": max(filter(None, last), default=None),
+        "ended_at": ended_at if moves or old is None else old["ended_at"],
     }
 
 

@@ -33,7 +33,7 @@ class Rows:
     """A table's rows, and how they are kept.
 
     key: the columns that name one; facts: those that are filled in as they are told; both are called as in the model.
-    also(told, event, old row) returns the columns named by *follows*, which are set when the state moves.
+    also(told, event, old row, moves) returns the columns named by *follows*; moves: whether the state does.
     """
 
     table: str
@@ -41,7 +41,7 @@ class Rows:
     facts: tuple[str, ...]
     ranks: Ranks
     follows: tuple[str, ...] = ()
-    also: Callable[[Any, Event, Row | None], dict[str, Any]] = lambda *_: {}
+    also: Callable[..., dict[str, Any]] = lambda *_, **__: {}
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -82,7 +82,10 @@ class Rows:
         if moves:
             row["state"], row["webhook_event_id"] = told.state or "queued", event.id
             row["occurred_at"] = told.occurred_at if told.state else None
-            row |= self.also(told, event, old)
+        elif changed == "repeated" and not self.ranks.is_over(row["state"]):
+            # It got this state when the first of the two happened; of two ends the last counts.
+            row["occurred_at"] = min(filter(None, (row["occurred_at"], told.occurred_at)), default=None)
+        row |= self.also(told, event, old, moves=moves)
         return Kept(old, row, changed)
 
     @property
