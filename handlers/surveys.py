@@ -39,7 +39,8 @@ VALUES (%(app_id)s, coalesce(%(attempt_id)s, %(call_id)s), %(provider)s, %(call_
 ON CONFLICT DO NOTHING
 """
 # What the attempt holds of its call is the call's: whatever order the events came in, it ends as the same. An outcome
-# that telephony gave is telephony's to take back, where a call turns out to have been answered; the orchestrator's stays.
+# that telephony gave is telephony's to take back, where a call turns out to have been answered; one that the
+# orchestrator gave stays.
 FOLLOW = """
 WITH before AS MATERIALIZED (
     SELECT call_id, outcome FROM call_attempts
