@@ -55,10 +55,12 @@ WITH campaign AS (
     ON CONFLICT (app_id, provider, call_id) DO UPDATE
        SET (state, occurred_at, webhook_event_id, last_status_at, ended_at, {", ".join(FACTS)}) = (
            SELECT CASE WHEN moved THEN excluded.state ELSE call.state END,
-                  CASE WHEN moved THEN excluded.occurred_at ELSE call.occurred_at END,
+                  -- Told twice: it got this state when the first of the two happened; of ends the last counts.
+                  CASE WHEN call.state = %(state)s AND NOT call_ended(call.state)
+                       THEN least(call.occurred_at, excluded.occurred_at)
+                       WHEN moved THEN excluded.occurred_at ELSE call.occurred_at END,
                   CASE WHEN moved THEN excluded.webhook_event_id ELSE call.webhook_event_id END,
-                  CASE WHEN moved THEN greatest(call.last_status_at, excluded.last_status_at)
-                       ELSE call.last_status_at END,
+                  greatest(call.last_status_at, excluded.last_status_at),
                   CASE WHEN moved THEN excluded.ended_at ELSE call.ended_at END,
                   {", ".join(f"coalesce(CASE WHEN moved THEN excluded.{f} END, call.{f}, excluded.{f})" for f in FACTS)}
              FROM (SELECT call_change(call.state, call.occurred_at, %(state)s, %(occurred_at)s) = 'moved'
