@@ -82,7 +82,7 @@ class Rows:
         if moves:
             row["state"], row["webhook_event_id"] = told.state or "queued", event.id
             row["occurred_at"] = told.occurred_at if told.state else None
-        elif changed == "repeated" and not self.ranks.is_over(row["state"]):
+        elif known and changed == "repeated" and not self.ranks.is_over(known.state):
             # It got this state when the first of the two happened; of two ends the last counts.
             row["occurred_at"] = min(filter(None, (row["occurred_at"], told.occurred_at)), default=None)
         row |= self.also(told, event, old, moves=moves)

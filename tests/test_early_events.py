@@ -24,3 +24,17 @@ def test_a_recording_before_its_attempt_is_among_the_attempts_types(db):
 
     found = db.execute("SELECT processed_types, recording_url FROM call_attempts").fetchall()
     assert found == [(["call.completed", "call.recording"], "https://api.twilio.com/r")]
+
+
+@pytest.mark.parametrize("other", ["call.ringing", "call.answered"])
+def test_in_both_orders_a_call_has_one_time_of_its_state_and_of_its_last_status(db, other):
+    told = [("call.ringing", "10:00:20+00"), (other, "10:00:10+00")]
+    for number, order in enumerate([told, told[::-1]]):
+        for event_type, clock in order:
+            add(db, event_type, subject=f"call/CA{number}", occurred_at=f"2026-11-03 {clock}")
+            process(db)
+    db.execute("UPDATE webhook_events SET processed_at = NULL")
+    process(db)
+
+    found = db.execute("SELECT state, to_char(occurred_at, 'SS'), to_char(last_status_at, 'SS') FROM calls").fetchall()
+    assert found == [(other.removeprefix("call."), "10", "20")] * 2
