@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from processor import Discard
+from processor import Discard, Event
 
 M = TypeVar("M", bound=BaseModel)
 FIRST_YEAR, LAST_YEAR = 1970, 2200  # as the receiver takes an event's time
@@ -145,6 +145,17 @@ class MessageEvent(BaseModel):
     error_code: str | None = None
     delivery_result: str | None = None
     sent_at: datetime | None = None
+
+
+def about(event: Event, happened_at: datetime | None = None) -> dict[str, Any]:
+    """Return the fields of a model that every event has; *happened_at*: where the event itself tells no time."""
+    return {
+        "app_id": event.app_id,
+        "provider": event.provider,
+        "event_type": event.event_type,
+        "provider_type": event.provider_type,
+        "occurred_at": event.occurred_at or happened_at,
+    }
 
 
 def _text(value: Any) -> Any:

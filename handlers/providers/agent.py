@@ -4,7 +4,7 @@ Facts (the agent's "Webhook Configuration Guide"; tests/vectors/payloads-voice-a
 duration in seconds, customer_response and notes; older agents send other words in it, or leave it out.
 """
 
-from handlers.models import CALL_STATES, CallEvent, Id, Number, Payload, Text, read
+from handlers.models import CALL_STATES, CallEvent, Id, Number, Payload, Text, about, read
 from processor import Event
 
 
@@ -30,13 +30,9 @@ def call_event(event: Event) -> CallEvent:
     told = read(Told, event.payload, f"agent {event.provider_type or event.event_type}")
     outcome = told.outcome or Outcome()
     return CallEvent(
-        app_id=event.app_id,
-        provider="agent",
+        **about(event),
         call_id=told.reminder_id,
-        event_type=event.event_type,
-        provider_type=event.provider_type,
         state=CALL_STATES.get(event.event_type),
-        occurred_at=event.occurred_at,
         ended_reason=outcome.customer_response or outcome.reason,
         duration_seconds=outcome.duration,
         connected=outcome.connected,

@@ -22,6 +22,7 @@ from handlers.models import (
     Payload,
     Text,
     Time,
+    about,
     read,
 )
 from processor import Event
@@ -93,13 +94,9 @@ def call_event(event: Event) -> CallEvent:
     inbound = call.direction == "inbound"
     recording = next(iter(call.recording_details or []), Recording())
     return CallEvent(
-        app_id=event.app_id,
-        provider="dialpad",
+        **about(event),
         call_id=call.call_id,
-        event_type=event.event_type,
-        provider_type=event.provider_type,
         state=state,
-        occurred_at=event.occurred_at,
         direction=DIRECTIONS.get(call.direction or ""),
         from_number=call.external_number if inbound else call.internal_number,
         to_number=call.internal_number if inbound else call.external_number,
@@ -125,13 +122,9 @@ def message_event(event: Event) -> MessageEvent:
     numbers = [sms.to_number] if isinstance(sms.to_number, str) else sms.to_number
     inbound = event.event_type == "message.received" or sms.direction == "inbound"
     return MessageEvent(
-        app_id=event.app_id,
-        provider="dialpad",
+        **about(event),
         message_id=sms.id,
-        event_type=event.event_type,
-        provider_type=event.provider_type,
         state=MESSAGE_STATES.get(event.event_type),
-        occurred_at=event.occurred_at,
         direction="inbound" if inbound else "outbound",
         from_number=sms.from_number,
         to_numbers=numbers,
@@ -145,13 +138,9 @@ def _seed_event(event: Event, call: SeedCall) -> CallEvent:
     state = CALL_STATES.get(event.event_type)
     time = call.ended_at if state in ENDS else call.started_at
     return CallEvent(
-        app_id=event.app_id,
-        provider="dialpad",
+        **about(event, time),
         call_id=call.id,
-        event_type=event.event_type,
-        provider_type=event.provider_type,
         state=state,
-        occurred_at=event.occurred_at or time,
         direction=DIRECTIONS.get(call.direction or ""),
         from_number=call.from_number,
         to_number=call.to_number,

@@ -4,7 +4,7 @@
 Their payload names the call and whose it is: ``{"provider", "call_id"}``, and what else there is of CallEvent.
 """
 
-from handlers.models import CALL_STATES, CallEvent, read
+from handlers.models import CALL_STATES, CallEvent, about, read
 from processor import Event
 
 
@@ -12,15 +12,5 @@ def call_event(event: Event) -> CallEvent:
     """Return what we said of the call. Raises Invalid."""
     fields = event.payload if isinstance(event.payload, dict) else {}
     known = {name: value for name, value in fields.items() if name in CallEvent.model_fields}
-    return read(
-        CallEvent,
-        {
-            **known,
-            "app_id": event.app_id,
-            "event_type": event.event_type,
-            "provider_type": event.provider_type,
-            "state": CALL_STATES.get(event.event_type),
-            "occurred_at": event.occurred_at,
-        },
-        f"inbox {event.event_type}",
-    )
+    said = {**known, **about(event), "provider": fields.get("provider"), "state": CALL_STATES.get(event.event_type)}
+    return read(CallEvent, said, f"inbox {event.event_type}")

@@ -22,6 +22,7 @@ from handlers.models import (
     Number,
     Payload,
     Text,
+    about,
     read,
 )
 from processor import Event
@@ -62,13 +63,9 @@ def call_event(event: Event) -> CallEvent:
     # A status callback has them as well, of the whole call; they are the recording's own in its callback.
     recorded = event.event_type.startswith("recording.") or state is not None
     return CallEvent(
-        app_id=event.app_id,
-        provider="twilio",
+        **about(event),
         call_id=voice.CallSid,
-        event_type=event.event_type,
-        provider_type=event.provider_type,
         state=state,
-        occurred_at=event.occurred_at,
         direction=_direction(voice.Direction),
         from_number=voice.From,
         to_number=voice.To,
@@ -91,13 +88,9 @@ def message_event(event: Event) -> MessageEvent:
     message = read(Message, _fields(event), f"twilio {event.event_type}")
     inbound = event.event_type == "message.received"
     return MessageEvent(
-        app_id=event.app_id,
-        provider="twilio",
+        **about(event),
         message_id=message.MessageSid,
-        event_type=event.event_type,
-        provider_type=event.provider_type,
         state=MESSAGE_STATES.get(event.event_type),
-        occurred_at=event.occurred_at,
         direction="inbound" if inbound else "outbound",
         from_number=message.From,
         to_numbers=[message.To] if message.To else None,

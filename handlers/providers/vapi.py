@@ -11,7 +11,20 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from handlers.models import CALL_STATES, ENDS, CallEvent, CallState, Direction, Id, Invalid, Payload, Text, Time, read
+from handlers.models import (
+    CALL_STATES,
+    ENDS,
+    CallEvent,
+    CallState,
+    Direction,
+    Id,
+    Invalid,
+    Payload,
+    Text,
+    Time,
+    about,
+    read,
+)
 from processor import Event
 
 DIRECTIONS: dict[str, Direction] = {"inboundPhoneCall": "inbound", "outboundPhoneCall": "outbound"}
@@ -93,13 +106,9 @@ def call_event(event: Event) -> CallEvent:
     ours = (call.phoneNumber or Customer()).number
     cost = message.cost if message.cost is not None else call.cost
     return CallEvent(
-        app_id=event.app_id,
-        provider="vapi",
+        **about(event, ended_at if state in ENDS else None),
         call_id=call.id,
-        event_type=event.event_type,
-        provider_type=event.provider_type,
         state=state,
-        occurred_at=event.occurred_at or (ended_at if state in ENDS else None),
         direction=direction,
         from_number=customer if direction == "inbound" else ours,
         to_number=ours if direction == "inbound" else customer,
