@@ -130,7 +130,7 @@ def test_the_example_environment_sets_nothing_and_explains_everything():
 
 
 def test_every_variable_of_the_example_is_one_that_we_read():
-    rooms = [path for room in ("sql", "receiver", "processor") for path in (ROOT / room).rglob("*.py")]
+    rooms = [path for room in ("sql", "receiver", "processor", "handlers") for path in (ROOT / room).rglob("*.py")]
     source = "\n".join([*(path.read_text() for path in rooms), PROCFILE])
 
     names = [match[1] for match in map(VARIABLE.fullmatch, EXAMPLE.splitlines()) if match]
