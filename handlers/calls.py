@@ -86,7 +86,7 @@ def keep(event: Event, told: CallEvent, conn: Connection) -> Kept | None:
     if old is None and told.provider in IGNORED:
         log.info("call ignored id=%d provider=%s type=%s; it is not in calls", event.id, told.provider, told.event_type)
         return None
-    if told.campaign_id and (old is None or old["campaign_id"] is None):
+    if told.campaign_id and (old is None or old["campaign_id"] != told.campaign_id):
         conn.execute(MAKE_CAMPAIGN, (told.app_id, told.campaign_id))
     kept = ROWS.keep(event, told, old, conn)
     if _note(event, told, kept, conn):

@@ -82,9 +82,9 @@ class Rows:
         if moves:
             row["state"], row["webhook_event_id"] = told.state or "queued", event.id
             row["occurred_at"] = told.occurred_at if told.state else None
-        elif known and changed == "repeated" and not self.ranks.is_over(known.state):
+        if known and changed == "repeated" and not self.ranks.is_over(known.state):
             # It got this state when the first of the two happened; of two ends the last counts.
-            row["occurred_at"] = min(filter(None, (row["occurred_at"], told.occurred_at)), default=None)
+            row["occurred_at"] = min(filter(None, (known.occurred_at, told.occurred_at)), default=None)
         row |= self.also(told, event, old, moves=moves)
         return Kept(old, row, changed)
 

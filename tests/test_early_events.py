@@ -33,8 +33,16 @@ def test_in_both_orders_a_call_has_one_time_of_its_state_and_of_its_last_status(
         for event_type, clock in order:
             add(db, event_type, subject=f"call/CA{number}", occurred_at=f"2026-11-03 {clock}")
             process(db)
-    db.execute("UPDATE webhook_events SET processed_at = NULL")
+    db.execute("UPDATE webhook_events SET processed_at = NULL WHERE occurred_at = '2026-11-03 10:00:20+00'")
     process(db)
 
     found = db.execute("SELECT state, to_char(occurred_at, 'SS'), to_char(last_status_at, 'SS') FROM calls").fetchall()
     assert found == [(other.removeprefix("call."), "10", "20")] * 2
+
+
+def test_a_call_may_turn_out_to_be_of_another_campaign_that_nobody_has_made(db):
+    add(db, "call.ringing", subject="call/CA1", url=OURS)
+    add(db, "call.completed", subject="call/CA1", url=OURS.replace("spring", "autumn"))
+    process(db)
+
+    assert db.execute("SELECT state, campaign_id FROM calls").fetchall() == [("completed", "autumn")]
