@@ -7,13 +7,14 @@ callback moves it. Questions about calls are views: sql/migrations/0013_call_log
 from psycopg import Connection
 
 from handlers import calls
+from handlers.providers import call_event
 from processor import Event, on
 
 
 @on(*calls.STATES, *calls.NOTES, provider="twilio")
 def keep_call(event: Event, conn: Connection) -> None:
     """Keep what Twilio tells of a call."""
-    calls.keep(event, calls.read(event, conn), conn)
+    calls.keep(event, call_event(event), conn)
 
 
 @on("recording.completed", provider="twilio")

@@ -63,20 +63,6 @@ def _times(told: CallEvent, event: Event, old: Row | None, *, moves: bool) -> di
 ROWS = Rows("calls", KEY, FACTS, CALL, ("last_status_at", "ended_at"), _times)
 
 
-def read(event: Event, conn: Connection) -> CallEvent:
-    """Return what an event tells, under its call's app_id. Raises Invalid.
-
-    Twilio names no number where it tells of a recording or of who answered, so where tenants share a URL the receiver
-    can't say whose call it is; the row of the call can.
-    """
-    told = call_event(event)
-    if told.provider != "twilio" or told.from_number or told.to_number:
-        return told
-    owner = "SELECT app_id FROM calls WHERE (provider, call_id) = (%s, %s) ORDER BY app_id <> %s LIMIT 1"
-    found = conn.execute(owner, (told.provider, told.call_id, told.app_id)).fetchone()
-    return told.model_copy(update={"app_id": found[0]}) if found else told
-
-
 def keep(event: Event, told: CallEvent, conn: Connection) -> Kept | None:
     """Write what an event told of its call, and its line of the log; None for a call that is not kept.
 
@@ -98,7 +84,7 @@ def keep(event: Event, told: CallEvent, conn: Connection) -> Kept | None:
 @on("call.recording", TIMEOUT, provider="inbox")
 def keep_our_own(event: Event, conn: Connection) -> None:
     """Put a recording to its call, and end a call that has been silent for too long, if it is still under way."""
-    told = read(event, conn)
+    told = call_event(event)
     if told.ends and ((known := ROWS.find(told, conn)) is None or CALL.is_over(known["state"])):
         return
     keep(event, told, conn)
@@ -106,7 +92,7 @@ def keep_our_own(event: Event, conn: Connection) -> None:
 
 def announce_recording(event: Event, conn: Connection) -> None:
     """Have a recording, whose subject is its own, put to its call among the call's events: two workers never meet."""
-    told = read(event, conn)
+    told = call_event(event)
     facts = {name: getattr(told, name) for name in ("provider", "call_id", "recording_url", "recording_seconds")}
     payload = {name: value if isinstance(value, str) else str(value) for name, value in facts.items() if value}
     emit(

@@ -8,8 +8,10 @@ SQL too. How to: docs/payment-reminders.md.
 A handler reads the row and locks it, a pure function says what the event makes of it, and the row is written again.
 """
 
+import json
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from psycopg import Connection
@@ -224,5 +226,5 @@ def _read(app_id: str, reminder_id: str, conn: Connection) -> Reminder | None:
 
 def _write(reminder: Reminder, conn: Connection) -> None:
     """Write the row; where nothing changed, a trigger of the table leaves it as it was."""
-    outcome = None if reminder.outcome is None else Jsonb(reminder.outcome)
+    outcome = None if reminder.outcome is None else Jsonb(reminder.outcome, dumps=partial(json.dumps, default=str))
     conn.execute(WRITE, {**asdict(reminder), "outcome": outcome})

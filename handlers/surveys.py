@@ -17,6 +17,7 @@ from psycopg import Connection
 from handlers import calls
 from handlers.models import CallEvent
 from handlers.post import post
+from handlers.providers import call_event
 from handlers.signing import standard_webhooks_headers
 from processor import Event, emit, on
 
@@ -62,6 +63,8 @@ UPDATE call_attempts AS attempt
    AND attempt.app_id = %(app_id)s AND attempt.call_id = before.call_id
 RETURNING attempt.contact_id, attempt.outcome IS DISTINCT FROM before.outcome AS changed
 """
+# In an event of the contact's own subject: two workers with several contacts each never wait for one another, and the
+# later of two outcomes sees both.
 REACH = """
 UPDATE contacts AS contact
    SET state = CASE WHEN EXISTS (SELECT FROM call_attempts AS attempt
@@ -80,7 +83,7 @@ ON CONFLICT DO NOTHING
 @on(*calls.STATES, "call.amd", provider="twilio")
 def follow_call(event: Event, conn: Connection) -> None:
     """Follow a call of a campaign with its attempt and contact; one that is answered starts its dialogue."""
-    told = calls.read(event, conn)
+    told = call_event(event)
     if told.campaign_id is None and not _attempted(told, conn):
         return  # no survey's
     if calls.keep(event, told, conn) is None:
@@ -88,7 +91,7 @@ def follow_call(event: Event, conn: Connection) -> None:
     names = {**told.model_dump(), "event": event.id, "at": event.occurred_at or event.received_at}
     if told.campaign_id is not None:
         conn.execute(BEGIN, names)
-    _follow(names, conn)
+    _follow(event, names, conn)
     if told.state == "answered" and told.campaign_id is not None and conn.execute(START, names).rowcount:
         _announce(event, told, conn)
 
@@ -96,7 +99,13 @@ def follow_call(event: Event, conn: Connection) -> None:
 @on("call.recording", calls.TIMEOUT, provider="inbox")
 def follow_our_own(event: Event, conn: Connection) -> None:
     """Follow what the inbox itself put to a call: its recording, and the end of one that nobody ended."""
-    _follow(calls.read(event, conn).model_dump(), conn)
+    _follow(event, call_event(event).model_dump(), conn)
+
+
+@on("contact.outcome", provider="inbox")
+def reach_contact(event: Event, conn: Connection) -> None:
+    """Take the outcomes of a contact's attempts together; what the orchestrator said of it is kept."""
+    conn.execute(REACH, (event.app_id, event.payload["contact_id"]))
 
 
 @on("recording.completed", provider="twilio")
@@ -128,13 +137,14 @@ if DIALOGUE_URL:  # else there is nobody to tell, and no need for processes that
     on("dialogue.start", provider="inbox", outside=True, timeout=3 * POST_SECONDS)(start_dialogue)
 
 
-def _follow(names: dict[str, Any], conn: Connection) -> None:
+def _follow(event: Event, names: dict[str, Any], conn: Connection) -> None:
     for contact, changed in conn.execute(FOLLOW, names).fetchall():
         if changed and contact is not None:
-            key = (names["app_id"], contact)
-            # Locked first: the next statement sees what the worker of another attempt of the contact wrote.
-            conn.execute("SELECT FROM contacts WHERE (app_id, contact_id) = (%s, %s) FOR NO KEY UPDATE", key)
-            conn.execute(REACH, key)
+            about = {"contact_id": contact}
+            emit(
+                conn, "contact.outcome", f"contact/{contact}", app_id=names["app_id"], key=f"{contact}:{event.key}",
+                payload=about,
+            )  # fmt: skip
 
 
 def _attempted(told: CallEvent, conn: Connection) -> bool:

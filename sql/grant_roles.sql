@@ -48,4 +48,5 @@ BEGIN
         END IF;
     END LOOP;
     GRANT SELECT, INSERT ON call_events TO webhook_processor;
+    GRANT SELECT, DELETE ON call_events TO webhook_pruner;
 END $$;

@@ -108,7 +108,14 @@ def test_of_two_ends_whose_times_do_not_tell_the_first_counts(db, times):
     assert changes(db)[-1] == ("completed", "failed", "late")
 
 
-@pytest.mark.parametrize("statement", ["UPDATE call_events SET state = 'answered'", "DELETE FROM call_events"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE call_events SET state = 'answered'",
+        "UPDATE call_events SET webhook_event_id = NULL",
+        "DELETE FROM call_events",
+    ],
+)
 def test_the_log_refuses_to_be_changed(db, statement):
     tell_twilio(db, "ringing")
     process(db)
@@ -120,7 +127,7 @@ def test_the_log_refuses_to_be_changed(db, statement):
     assert rows(db, "SELECT * FROM call_events") == before
 
 
-def test_retention_deletes_a_line_with_its_event_and_keeps_the_call(db, dsn):
+def test_retention_of_an_event_keeps_its_line_and_the_call_and_lets_the_line_be_deleted(db, dsn):
     old = tell_twilio(db, "initiated")
     process(db)
     db.execute("UPDATE webhook_events SET processed_at = now() - interval '91 days' WHERE id = %s", [old])
@@ -129,6 +136,8 @@ def test_retention_deletes_a_line_with_its_event_and_keeps_the_call(db, dsn):
 
     assert runner(dsn)("db", "prune", "--older-than", "90d").returncode == 0
 
+    assert changes(db) == [("initiated", None, "created"), ("completed", "initiated", "moved")]
+    assert db.execute("DELETE FROM call_events WHERE webhook_event_id IS NULL").rowcount == 1
     assert changes(db) == [("completed", "initiated", "moved")]
     assert state(db) == "completed"
 

@@ -70,22 +70,14 @@ def test_a_recording_is_put_to_its_call_whichever_comes_first(db, first):
     )  # fmt: skip
 
 
-def test_a_recording_that_names_no_number_belongs_to_the_tenant_of_its_call(db):
+def test_a_recording_of_one_tenant_is_never_put_to_a_call_of_another(db):
     tell(db, "call.completed", "CA1", 50, app_id="acme")
-    record(db, "CA1", app_id="house")
+    record(db, "CA1", app_id="bolt")
 
     process(db)
 
-    assert one(db, "app_id, recording_seconds") == ("acme", Decimal(41))
-
-
-def test_who_answered_is_told_of_the_tenants_call_as_well(db):
-    tell(db, "call.answered", "CA1", 8, app_id="acme")
-    add(db, "call.amd", subject="call/CA1", app_id="house", payload={"CallSid": "CA1", "AnsweredBy": "human"})
-
-    process(db)
-
-    assert one(db, "app_id, answered_by") == ("acme", "human")
+    found = db.execute("SELECT app_id, state, recording_url IS NOT NULL FROM calls ORDER BY app_id").fetchall()
+    assert found == [("acme", "completed", False), ("bolt", "queued", True)]
 
 
 def test_the_log_tells_when_a_call_began_was_answered_and_ended(db):

@@ -2,7 +2,6 @@
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
@@ -21,7 +20,6 @@ from tests.commands import runner
 from tests.far_side import far_side
 from tests.http_receiver import Receiver
 from tests.inbox import look, make_due, process
-from tests.processes import wait_for
 from tests.receiver_fixtures import BASE_URL, STANDARD_SECRET, TOKEN
 from tests.signing import twilio as signed
 from tests.told import SURVEY, at, event, row, rows, systems, tell_twilio, twilio_form
@@ -178,18 +176,33 @@ def test_a_contact_is_not_reached_as_long_as_one_attempt_was_not(db):
     assert row(db, CONTACT)["state"] == "NOT_REACHED"
 
 
+def test_two_workers_with_calls_of_the_same_contacts_do_not_wait_for_each_other(db, dsn):
+    for contact in range(2):
+        told(db, "initiated", call=f"CA{contact}", query=f"call_id=made-{contact}&campaign_id=c&contact_id={contact}")
+    ends = [
+        tell(db, "busy", 30, call=f"CB{number}", query=f"call_id=att-{number}&campaign_id=c&contact_id={contact}")
+        for number, contact in enumerate((0, 1, 1, 0))
+    ]
+    impatient = f"{dsn} options='-c lock_timeout=5s'"
+    with psycopg.connect(impatient) as one, psycopg.connect(impatient) as other:
+        for number, conn in zip(ends, (one, other, one, other), strict=True):
+            surveys.follow_call(event(conn, number), conn)
+    process(db)
+
+    assert row(db, "SELECT state, count(*) FROM contacts GROUP BY 1") == {"state": "NOT_REACHED", "count": 2}
+
+
 def test_a_contact_whose_two_attempts_change_at_once_has_the_state_of_both(db, dsn):
     told(db, "no-answer", 30)
     late = tell(db, "completed", 51, SequenceNumber=4)
     failed = tell(db, "busy", 60, call="CA2", query=SURVEY.replace("att-1", "att-2"))
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    with psycopg.connect(dsn) as one, psycopg.connect(dsn) as other, ThreadPoolExecutor(1) as worker:
+    impatient = f"{dsn} options='-c lock_timeout=5s'"
+    with psycopg.connect(impatient) as one, psycopg.connect(impatient) as other:  # neither sees what the other does
         surveys.follow_call(event(one, late), one)
-        second = worker.submit(surveys.follow_call, event(other, failed), other)
-        wait_for(lambda: second.done() or db.execute(waiting).fetchone() == (1,))
-        one.commit()
-        second.result(30)
+        surveys.follow_call(event(other, failed), other)
         other.commit()
+        one.commit()
+    process(db)
 
     assert [one["outcome"] for one in rows(db, f"{ATTEMPT} ORDER BY call_id")] == [None, "BUSY"]
     assert row(db, CONTACT)["state"] == "NOT_REACHED"

@@ -122,6 +122,29 @@ def test_what_names_no_number_is_the_sources(shared, db):
     assert tenants(db) == ["house"]
 
 
+@pytest.mark.parametrize(
+    ("query", "tenant"),
+    [
+        ("app_id=bolt", "bolt"),
+        ("a=1&app_id=acme&app_id=bolt", "acme"),
+        ("app_id=stranger", "house"),
+        ("app_id=", "house"),
+    ],
+)
+def test_what_names_no_number_is_of_the_tenant_that_its_url_names_if_that_is_the_sources(query, tenant, shared, db):
+    fields = [("RecordingSid", "RE1"), ("RecordingStatus", "completed"), ("CallSid", "CA1")]
+    twilio(fields, target=f"/webhooks/twilio?{query}").to(shared)
+
+    assert tenants(db) == [tenant]
+
+
+def test_a_number_goes_before_what_the_url_names(shared, db):
+    fields = [("CallSid", "CA1"), ("From", STRANGER), ("To", ACME), ("Direction", "inbound"), ("CallStatus", "ringing")]
+    twilio(fields, target="/webhooks/twilio?app_id=bolt").to(shared)
+
+    assert tenants(db) == ["acme"]
+
+
 def test_an_event_of_a_tenant_is_stored_once_like_any_other(shared, db):
     for _ in range(2):
         call(STRANGER, ACME).to(shared)

@@ -27,8 +27,8 @@ from receiver.delivery import (
     unparseable,
     word,
 )
-from receiver.providers.twilio_form import form_bytes, is_form, parse_form, signed_content, text_of
-from receiver.providers.twilio_numbers import Number, Options
+from receiver.providers.twilio_form import form_bytes, is_form, parse_form, query_bytes, signed_content, text_of
+from receiver.providers.twilio_numbers import Options
 
 FIELDS_MAX = 1000
 STREAM_TYPES = {"stream-started": "stream.started", "stream-stopped": "stream.stopped"}
@@ -139,7 +139,7 @@ def _form_event(delivery: Delivery, fields: dict[str, list[str]], options: Optio
         subject,
         from_text(form.get("Timestamp")),
         json.dumps(payload, ensure_ascii=False),
-        app_id=_tenant(options.number_of(form.get)),
+        app_id=options.tenant(form.get, _named(delivery)),
     )
 
 
@@ -293,7 +293,7 @@ def _cloud_event(delivery: Delivery, element: Any, options: Options) -> Identity
         _subject_in(sid or word(element.get("source"))),
         first_of((from_text(element.get("time")), from_epoch(element.get("time")))),
         payload,
-        app_id=_tenant(options.number_of(partial(_cloud_field, element))),
+        app_id=options.tenant(partial(_cloud_field, element), _named(delivery)),
     )
 
 
@@ -303,5 +303,6 @@ def _cloud_field(element: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _tenant(number: Number | None) -> str | None:
-    return number.app_id if number else None
+def _named(delivery: Delivery) -> str:
+    """Return the tenant that the URL names, "" where it names none."""
+    return next((text_of(value) for name, value in parse_form(query_bytes(delivery)) if name == b"app_id"), "")

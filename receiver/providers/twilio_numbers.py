@@ -2,7 +2,7 @@
 
 An account's numbers share its auth token and may share its URLs, so the tenant of an event is told by the
 number that it is about. Which of From and To that is, the direction says: our number calls, or is called.
-Recording, AMD and transcription callbacks name no number at all.
+Recording, AMD and transcription callbacks name no number at all: app_id in their URL may name the tenant.
 """
 
 import re
@@ -89,3 +89,13 @@ class Options(BaseModel):
             if found := self.by_number.get(field(name).removeprefix(CHANNEL)):
                 return found
         return None
+
+    def tenant(self, field: Callable[[str], str], named: str) -> str | None:
+        """Return the app_id of a request: its number's, else *named*, the URL's, if it is one of the numbers'.
+
+        None: neither says, it is the source's. Twilio names no number in a recording's or a detection's callback, but
+        the application chose its URL, which is signed.
+        """
+        if number := self.number_of(field):
+            return number.app_id
+        return named if any(number.app_id == named for number in self.numbers) else None

@@ -75,7 +75,6 @@ CREATE TRIGGER calls_1_redundant BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUN
 CREATE TRIGGER calls_2_touch BEFORE UPDATE ON calls FOR EACH ROW EXECUTE FUNCTION touch_updated_at();
 
 CREATE INDEX calls_campaign ON calls (app_id, campaign_id, state) WHERE campaign_id IS NOT NULL;
-CREATE INDEX calls_id ON calls (provider, call_id);  -- whose call it is, where the event doesn't say
 COMMENT ON TABLE calls IS
     'The state of each call, and what is known of it. Rank: queued < initiated < ringing < answered < ended; no way back.';
 COMMENT ON COLUMN calls.call_id IS 'the provider''s id of the call: CallSid, Vapi call id, Dialpad call_id';
@@ -101,7 +100,7 @@ CREATE TABLE call_events (
     app_id           text        NOT NULL,
     provider         text        NOT NULL,
     call_id          text        NOT NULL,
-    webhook_event_id bigint      NOT NULL REFERENCES webhook_events ON DELETE CASCADE,
+    webhook_event_id bigint      REFERENCES webhook_events ON DELETE SET NULL,
     replays          integer     NOT NULL,
     event_type       text        NOT NULL,
     provider_type    text        NOT NULL,
@@ -116,7 +115,8 @@ CREATE TABLE call_events (
     UNIQUE (webhook_event_id, replays)
 );
 CREATE INDEX call_events_call ON call_events (app_id, provider, call_id);
-COMMENT ON TABLE call_events IS 'The log of calls: never updated; deleted only with its event in webhook_events, by retention.';
+COMMENT ON TABLE call_events IS 'The log of calls: never changed; a line can be deleted once its event in webhook_events is.';
+COMMENT ON COLUMN call_events.webhook_event_id IS 'NULL: retention has deleted the event';
 COMMENT ON COLUMN call_events.replays IS 'of the event: a replay is logged anew, as it was understood then';
 COMMENT ON COLUMN call_events.state IS 'that the event tells; NULL: none';
 COMMENT ON COLUMN call_events.from_state IS 'that the call had; NULL: it was not known';
@@ -127,13 +127,15 @@ COMMENT ON COLUMN call_events.details IS 'what else the event said, normalised';
 CREATE FUNCTION call_events_are_immutable() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    -- Depth 2 is the foreign key's cascade: the event itself is being deleted.
-    IF TG_OP = 'DELETE' AND pg_trigger_depth() > 1 THEN
+    -- Retention: the event was deleted, and the foreign key says so here (at depth 2), or a line of such an event goes.
+    IF TG_OP = 'UPDATE' AND NEW.webhook_event_id IS NULL AND pg_trigger_depth() > 1 THEN
+        RETURN NEW;
+    ELSIF TG_OP = 'DELETE' AND OLD.webhook_event_id IS NULL THEN
         RETURN OLD;
     END IF;
     RAISE EXCEPTION 'call_events is a log: its rows are not changed'
         USING ERRCODE = 'restrict_violation',
-              HINT = 'A wrong row is corrected by a replay, which is logged anew; retention deletes the event in webhook_events.';
+              HINT = 'A wrong row is corrected by a replay, which is logged anew; of an event that retention has deleted it can be deleted.';
 END $$;
 
 CREATE TRIGGER call_events_are_immutable BEFORE UPDATE OR DELETE ON call_events

@@ -60,7 +60,9 @@ RETURNS bigint LANGUAGE sql BEGIN ATOMIC
                     ELSE left(named.whole, 190) || ':' || encode(sha256(convert_to(named.whole, 'UTF8')), 'hex') END,
                webhook_emit.event_type, webhook_emit.subject, named.body, sha256(named.body), webhook_emit.payload,
                webhook_emit.occurred_at
-          FROM (SELECT webhook_emit.event_type || ':' || webhook_emit.app_id || ':' || webhook_emit.key AS whole,
+          FROM (SELECT webhook_emit.event_type || ':'
+                       -- Escaped, so that no two tenants' keys are one.
+                       || replace(replace(webhook_emit.app_id, '%', '%25'), ':', '%3A') || ':' || webhook_emit.key AS whole,
                        convert_to(webhook_emit.payload::text, 'UTF8') AS body) AS named
         ON CONFLICT ON CONSTRAINT webhook_events_key DO NOTHING
         RETURNING id
