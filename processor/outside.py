@@ -1,11 +1,12 @@
 """A worker for events that have an outside handler: many at a time, in no transaction, each under a lease.
 
 A lease is next_attempt_at moved ahead, with the worker's number beside it: nobody else finds the event due, and it
-is due again when its worker is silent for LEASE seconds. What became of it is written in one transaction that first
+is due again when its worker is silent for LEASE_SECONDS. What became of it is written in one transaction that first
 asks whether the lease is still this worker's, together with the event's writes to the database.
 """
 
 import logging
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from processor.cursor import Cursor
 from processor.event import Event
 from processor.loop import BATCH_SECONDS, Batch, Processor
 from processor.outcome import Outcome
+from processor.page import Page
 from processor.pool import Pool, Run
 from processor.registry import handlers_of, longest
 from processor.session import Session
@@ -30,6 +32,7 @@ log = logging.getLogger("processor")
 CONCURRENCY = 16
 LEASE_SECONDS = 30.0  # past the longest handler, without a word, after which a worker is taken for dead
 EXTEND_SECONDS = 10.0
+BEAT_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between two looks for new events while handlers are running
 
 
@@ -58,8 +61,6 @@ class Outside(Processor):
     def batch(self, session: Session, most: int) -> Batch:
         """Finish what has ended, lease what is due, as far as there is room; see Processor.batch."""
         pool = self._pool(session)
-        if self.page:
-            self.page.hold(self.lease)
         batch, free = Batch(), self._free(most)
         if self.running:
             # New events are looked for now and then; at once, where the last look found some.
@@ -108,7 +109,15 @@ class Outside(Processor):
             with session.conn.transaction():
                 (self.lease,) = session.conn.execute(load("next_lease")).fetchone() or (0,)
                 self.breakers.forget(session.conn)
+            if self.page:
+                threading.Thread(target=self._beat, args=(self.page,), name="heartbeat", daemon=True).start()
         return self.pool
+
+    def _beat(self, page: Page) -> None:
+        """Show that this process lives; in a thread, so that a database that hangs does not look like a dead worker."""
+        while True:
+            page.hold(self.lease)
+            time.sleep(BEAT_SECONDS)
 
     def _claim(self, session: Session, most: int) -> Claimed:
         self.breakers.read(session.conn)
