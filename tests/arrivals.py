@@ -21,7 +21,8 @@ from tests.vector_cases import body_of, samples, target_of
 RECEIVED_AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 EMPTY = b"""
-    DELETE FROM webhook_events; DELETE FROM webhook_duplicates; DELETE FROM webhook_expectations;
+    DELETE FROM webhook_events; DELETE FROM call_events; DELETE FROM webhook_duplicates;
+    DELETE FROM webhook_expectations;
     DELETE FROM webhook_attempts; DELETE FROM webhook_breakers; DELETE FROM dialogues; DELETE FROM call_attempts;
     DELETE FROM contacts; DELETE FROM calls; DELETE FROM campaigns; DELETE FROM messages; DELETE FROM reminders;
     SELECT setval(pg_get_serial_sequence('webhook_events', 'id'), 1, false)
