@@ -178,7 +178,7 @@ def _explain(conn: Connection, tour: Tour, environ: dict[str, str], psql: str, l
     click.echo("\nreceiver, each source's first URL:")
     for line in _receiver(environ, "sources", "--json").splitlines():
         source = json.loads(line)
-        click.echo(f"  {source['source']:<13} {source['urls'][0]}")
+        click.echo(f"  {source['source']:<15} {source['urls'][0]}")
     click.echo("\nfor commands of your own in another terminal:")
     for name in ("DATABASE_URL", "BASE_URL", *SECRETS):
         click.echo(f"  export {name}={shlex.quote(environ[name])}")

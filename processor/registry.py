@@ -148,9 +148,10 @@ def load(modules: Iterable[str]) -> None:
         except Exception as error:
             *_, last = traceback.extract_tb(error.__traceback__)
             where = f"{last.filename}:{last.lineno}"
+            missing = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
+            hint = "; name a module or package that is installed or in the current directory" if missing else ""
             raise BadHandlers(
-                f"handlers {name!r}: can't be imported: {type(error).__name__}: {error} ({where}); "
-                "name a module or package that is installed or in the current directory"
+                f"handlers {name!r}: can't be imported: {type(error).__name__}: {error} ({where}){hint}"
             ) from error
         if not any(f"{handler.function.__module__}.".startswith(f"{name}.") for handler in HANDLERS):
             raise BadHandlers(f"handlers {name!r}: registers no handler; add one with @on")

@@ -354,3 +354,15 @@ def test_a_handlers_module_that_does_not_import_or_registers_nothing_stops_the_s
     for module in ("no_such_module", "tests.inbox"):
         with pytest.raises(registry.BadHandlers, match=module):
             registry.load([module])
+
+
+def test_only_where_the_module_itself_is_missing_the_fault_says_where_to_have_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "needs_another.py").write_text("import no_such_module")
+    (tmp_path / "bad_setting.py").write_text("raise ValueError('SETTING is not set; set it')")
+    hint = "; name a module or package that is installed or in the current directory"
+
+    for module, hinted in (("no_such_module.part", True), ("needs_another", False), ("bad_setting", False)):
+        with pytest.raises(registry.BadHandlers) as fault:
+            registry.load([module])
+        assert str(fault.value).endswith(hint) is hinted
