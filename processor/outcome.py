@@ -89,6 +89,10 @@ class Journal:
                 "event handled id=%d type=%s attempt=%d ms=%.0f",
                 event.id, event.event_type, event.attempt, (outcome.seconds or 0) * 1000,
             )  # fmt: skip
+        elif outcome.wait and not outcome.faulty:  # its handler answered RetryLater
+            log.info(
+                "event deferred id=%d type=%s due_in=%.0fs", event.id, event.event_type, outcome.wait.total_seconds()
+            )
         else:
             due = f" due_in={outcome.wait.total_seconds():.0f}s" if outcome.wait else ""
             log.warning(

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -103,7 +104,8 @@ def run(host: str, port: int) -> None:
     # uvicorn handles both while it serves, and raises them again at its end, where they mean nothing more.
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    server.run()
+    with suppress(SystemExit):  # uvicorn's own code for what kept it from starting, 3, is another one of ours
+        server.run()
     if not server.started:
         sys.exit(1)
 

@@ -1,5 +1,6 @@
 """What becomes of an event at one attempt. Results are read from the table."""
 
+import logging
 import threading
 
 import psycopg
@@ -101,6 +102,21 @@ def test_retry_later_waits_as_long_as_it_says_and_spends_no_attempt(db, effects,
     wait = "round(extract(epoch FROM next_attempt_at - clock_timestamp()) / 10)::int"
     assert look(db, event, f"processed_at, dead_at, attempts, {wait}") == (None, None, 0, 60)
     assert effects() == []
+
+
+def test_retry_later_is_logged_as_an_answer_and_not_as_a_failure(db, caplog):
+    @on("call.ringing")
+    def handle(event, conn):
+        raise RetryLater(600)
+
+    event = add(db)
+
+    with caplog.at_level(logging.INFO, "processor"):
+        process(db)
+
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("INFO", f"event deferred id={event} type=call.ringing due_in=600s")
+    ]
 
 
 def test_discard_makes_a_dead_letter_with_its_reason_and_no_writes(db, effects):

@@ -33,6 +33,14 @@ def test_variables_that_platforms_set_for_others_do_not_keep_it_from_starting(ds
         assert answers(port)
 
 
+def test_a_port_that_is_taken_ends_it_with_1_and_the_reason(dsn):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = command("run", "--port", str(taken.getsockname()[1]), DATABASE_URL=dsn)
+
+    assert done.returncode == 1
+    assert "address already in use" in done.stderr
+
+
 def test_under_uvicorn_nothing_of_a_url_is_logged(dsn):
     port = free_port()
     environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET}
