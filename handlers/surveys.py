@@ -11,12 +11,13 @@ import os
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from psycopg import Connection
 
 from handlers import calls
 from handlers.models import CallEvent
-from handlers.post import post
+from handlers.post import check_url, post
 from handlers.providers import call_event
 from handlers.signing import standard_webhooks_headers
 from processor import Event, emit, on
@@ -25,6 +26,11 @@ DIALOGUE_URL = os.environ.get("DIALOGUE_URL", "").strip()
 DIALOGUE_SECRET = os.environ.get("DIALOGUE_SECRET", "").strip()
 if DIALOGUE_URL and not DIALOGUE_SECRET:
     raise ValueError("DIALOGUE_URL is set and DIALOGUE_SECRET is not; set it to what the orchestrator verifies with")
+if DIALOGUE_URL:
+    try:
+        check_url(DIALOGUE_URL)
+    except ValueError as error:
+        raise ValueError(f"DIALOGUE_URL: {error}") from error
 POST_SECONDS = 10.0
 
 BEGIN = """
@@ -121,7 +127,8 @@ def start_dialogue(event: Event) -> Callable[[Connection], Any]:
     DIALOGUE_SECRET. Raises ConnectionError for an answer other than 2xx: then it is told again, after a backoff.
     """
     body = json.dumps(event.payload).encode()
-    headers = standard_webhooks_headers(DIALOGUE_SECRET, event.key, int(time.time()), body)
+    message_id = quote(event.key, safe=":/")  # an app_id may have what no header can carry
+    headers = standard_webhooks_headers(DIALOGUE_SECRET, message_id, int(time.time()), body)
     status = post(DIALOGUE_URL, body, {"content-type": "application/json", **headers}, POST_SECONDS)
     if not 200 <= status < 300:
         raise ConnectionError(f"the dialogue orchestrator answered {status}; expected 2xx")

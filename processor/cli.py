@@ -107,7 +107,7 @@ def cli() -> None:
 )
 @click.option("--max-events", type=click.IntRange(min=1), help="Stop after so many attempts.")
 @click.option("--once", is_flag=True, help="Process what is due now, then stop.")
-@click.option("--source", "sources", multiple=True, help="Only events of this source. Repeatable.")
+@click.option("--source", "sources", multiple=True, help="Only of this source; inbox: our own. Repeatable.")
 @click.option("--type", "types", multiple=True, help="Only events of this type. Repeatable.")
 @click.option(
     "--prune-older-than",
