@@ -63,7 +63,19 @@ class Invalid(Discard, ValueError):
     """
 
 
-class CallEvent(BaseModel):
+class AnyEvent(BaseModel):
+    """What any event tells, of a call or a message: about() has the values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    app_id: str
+    provider: str
+    event_type: str
+    provider_type: str
+    occurred_at: datetime | None = None
+
+
+class CallEvent(AnyEvent):
     """One event of one call. Numbers are E.164 texts, or what stands for them (anonymous, sip:..., client:...).
 
     call_id: the provider's id of the call; the voice agent names none, and there it is the reminder's.
@@ -79,15 +91,8 @@ class CallEvent(BaseModel):
     Sources: the providers' documentation as the modules of handlers/providers name it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    app_id: str
-    provider: str
     call_id: Key
-    event_type: str
-    provider_type: str
     state: CallState | None = None
-    occurred_at: datetime | None = None
     direction: Direction | None = None
     from_number: str | None = None
     to_number: str | None = None
@@ -121,7 +126,7 @@ class CallEvent(BaseModel):
         return self.state in ENDS
 
 
-class MessageEvent(BaseModel):
+class MessageEvent(AnyEvent):
     """One event of one message, in or out.
 
     message_id: Twilio MessageSid, Dialpad id. to_numbers: several in a group message. text: None where the provider
@@ -129,15 +134,8 @@ class MessageEvent(BaseModel):
     message_delivery_result. sent_at: Dialpad created_date; Twilio sends no time with a message.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    app_id: str
-    provider: str
     message_id: Key
-    event_type: str
-    provider_type: str
     state: MessageState | None = None
-    occurred_at: datetime | None = None
     direction: Direction | None = None
     from_number: str | None = None
     to_numbers: list[str] | None = None

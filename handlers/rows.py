@@ -5,6 +5,7 @@ Simple statements on purpose: the server plans each anew, and a large one took i
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from psycopg import Connection
@@ -43,31 +44,25 @@ class Rows:
     follows: tuple[str, ...] = ()
     also: Callable[..., dict[str, Any]] = lambda *_, **__: {}
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Return the columns that keep() may change."""
         return (*FOLLOWS_STATE, *self.follows, *self.facts)
 
     def find(self, told: Told, conn: Connection) -> Row | None:
         """Return the row that is told of, locked until the transaction ends; None where there is none."""
-        query = f"SELECT {', '.join(self.columns)} FROM {self.table} WHERE {self._is} FOR NO KEY UPDATE"  # noqa: S608
-        return conn.cursor(row_factory=dict_row).execute(query.encode(), self._named(told)).fetchone()
+        return conn.cursor(row_factory=dict_row).execute(self._find, self._named(told)).fetchone()
 
     def keep(self, event: Event, told: Told, old: Row | None, conn: Connection) -> Kept:
         """Write what an event told of the row that find() returned, or make the row."""
         if old is None:
             kept = self._changed(event, told, None)
-            names = (*self.key, *self.columns)
-            values = ", ".join(f"%({name})s" for name in names)
-            query = f"INSERT INTO {self.table} ({', '.join(names)}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608
-            if conn.execute(query.encode(), {**self._named(told), **kept.row}).rowcount == 1:
+            if conn.execute(self._make, {**self._named(told), **kept.row}).rowcount == 1:
                 return kept
             old = self.find(told, conn)  # made since it was looked for
         kept = self._changed(event, told, old)
         if kept.row != old:
-            columns = ", ".join(f"{name} = %({name})s" for name in self.columns)
-            query = f"UPDATE {self.table} SET {columns} WHERE {self._is}"  # noqa: S608
-            conn.execute(query.encode(), {**self._named(told), **kept.row})
+            conn.execute(self._update, {**self._named(told), **kept.row})
         return kept
 
     def _changed(self, event: Event, told: Told, old: Row | None) -> Kept:
@@ -87,6 +82,21 @@ class Rows:
             row["occurred_at"] = min(filter(None, (known.occurred_at, told.occurred_at)), default=None)
         row |= self.also(told, event, old, moves=moves)
         return Kept(old, row, changed)
+
+    @cached_property
+    def _find(self) -> bytes:
+        return f"SELECT {', '.join(self.columns)} FROM {self.table} WHERE {self._is} FOR NO KEY UPDATE".encode()  # noqa: S608
+
+    @cached_property
+    def _make(self) -> bytes:
+        names = (*self.key, *self.columns)
+        values = ", ".join(f"%({name})s" for name in names)
+        return f"INSERT INTO {self.table} ({', '.join(names)}) VALUES ({values}) ON CONFLICT DO NOTHING".encode()  # noqa: S608
+
+    @cached_property
+    def _update(self) -> bytes:
+        columns = ", ".join(f"{name} = %({name})s" for name in self.columns)
+        return f"UPDATE {self.table} SET {columns} WHERE {self._is}".encode()  # noqa: S608
 
     @property
     def _is(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import dict_row
 
-Row = dict[str, Any]
+from processor.operations import Row
 
 
 @dataclass(frozen=True)

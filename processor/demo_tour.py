@@ -13,19 +13,16 @@ from collections.abc import Mapping
 from itertools import groupby
 from signal import SIGTERM
 from statistics import median
-from typing import Any
 
 import click
 from psycopg import Connection
 
 from processor import children, demo_stories, operations, output
 from processor.demo_stories import Story
-from processor.operations import Filter
+from processor.operations import Filter, Row
 
 SECONDS = 60.0  # that all may take to be handled; the one that fails once waits 5 s
 TWIML_SHOWN = 90  # characters
-
-Row = dict[str, Any]
 
 
 class Tour:

@@ -17,23 +17,14 @@ from receiver.check_report import FAIL, OK, WARN, Check, checked
 from receiver.check_twiml import FIXES, status_of, twiml
 from receiver.delivery import Delivery
 from receiver.providers import PROVIDERS, twilio
+from receiver.providers.twilio_events import CALL_TYPES
 from receiver.providers.twilio_numbers import Options
 from receiver.samples import ALICE, Sample, build
 from receiver.sender import NoAnswer, Sent, post
 from receiver.settings import MAX_BODY, Secret, Source
 
 SLOW_MS, LIMIT_MS = 100.0, 15_000.0  # what is worth a look, and when Twilio hangs up
-STATUSES = {
-    "queued": "call.queued",
-    "initiated": "call.initiated",
-    "ringing": "call.ringing",
-    "in-progress": "call.answered",
-    "completed": "call.completed",
-    "busy": "call.busy",
-    "no-answer": "call.no_answer",
-    "failed": "call.failed",
-    "canceled": "call.canceled",
-}
+STATUSES = {status: event_type for status, event_type in CALL_TYPES.items() if status != "answered"}
 
 
 @dataclass(frozen=True)

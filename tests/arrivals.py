@@ -97,7 +97,8 @@ def arrive(conn: Connection, provider: str, *deliveries: Delivery, **columns: An
         add(
             conn, one.event_type, payload=json.loads(one.payload or "null"), **{
                 "source": provider, "provider": provider, "event_id": one.event_id, "provider_type": one.provider_type,
-                "subject": one.subject, "occurred_at": one.occurred_at, "url": delivery.url, **columns,
+                "subject": one.subject, "occurred_at": one.occurred_at, "url": delivery.url,
+                "body": delivery.body, **columns,
             },
         )
         for delivery in deliveries

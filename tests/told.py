@@ -16,9 +16,8 @@ from psycopg.rows import dict_row
 from processor import Event, registry
 from processor.claim import read
 from receiver.delivery import Delivery
-from tests.arrivals import identities
+from tests.arrivals import arrive
 from tests.http_receiver import FORM, JSON
-from tests.inbox import add
 from tests.receiver_fixtures import BASE_URL
 
 # At import, when no test has put other handlers in their place.
@@ -65,7 +64,8 @@ def tell_twilio(
     """Store a callback; return its event's id."""
     target = "/webhooks/telephony/events" + (f"?{query}" if query else "")
     body = urlencode(twilio_form(status, seconds, **fields)).encode()
-    return _store(conn, "twilio", Delivery("POST", BASE_URL, target, FORM, body), app_id)
+    (identifier,) = arrive(conn, "twilio", Delivery("POST", BASE_URL, target, FORM, body), app_id=app_id)
+    return identifier
 
 
 def vapi_message(kind: str, seconds: float = 0, *, call: str = "v1", **fields: Any) -> dict[str, Any]:
@@ -78,7 +78,8 @@ def vapi_message(kind: str, seconds: float = 0, *, call: str = "v1", **fields: A
 def tell_vapi(conn: Connection, message: Any, *, app_id: str = "default") -> int:
     """Store a message, whatever it is; return its event's id."""
     body = json.dumps(message).encode()
-    return _store(conn, "vapi", Delivery("POST", BASE_URL, "/api/webhooks/vapi", JSON, body), app_id)
+    (identifier,) = arrive(conn, "vapi", Delivery("POST", BASE_URL, "/api/webhooks/vapi", JSON, body), app_id=app_id)
+    return identifier
 
 
 def vapi_status(conn: Connection, status: str, seconds: float = 0, **fields: Any) -> int:
@@ -88,16 +89,6 @@ def vapi_status(conn: Connection, status: str, seconds: float = 0, **fields: Any
 def vapi_flat(conn: Connection, kind: str, *, call: str = "v1", **about: Any) -> int:
     """Store a message in the form of the seed document: ``{"type", "call"}``."""
     return tell_vapi(conn, {"type": kind, "call": {"id": call, **about}})
-
-
-def _store(conn: Connection, provider: str, delivery: Delivery, app_id: str) -> int:
-    (named,) = identities(provider, delivery)
-    assert named.payload is not None
-    return add(
-        conn, named.event_type, source=provider, provider=provider, app_id=app_id, event_id=named.event_id,
-        provider_type=named.provider_type, subject=named.subject, occurred_at=named.occurred_at, url=delivery.url,
-        body=delivery.body, payload=json.loads(named.payload),
-    )  # fmt: skip
 
 
 def event(conn: Connection, identifier: int) -> Event:
