@@ -37,10 +37,25 @@ SECRETS = {
     "DIALPAD_WEBHOOK_SECRET": DIALPAD_SECRET,
     "WEBHOOK_SECRET": AGENT_SECRET,
 }
-HEADERS = """
-    x-twilio-signature x-vapi-secret x-vapi-signature x-webhook-signature webhook-signature webhook-id webhook-timestamp
-    authorization cookie content-type content-encoding host user-agent x-forwarded-host forwarded x-request-id expect
-""".split()
+HEADERS = [
+    "x-twilio-signature",
+    "x-vapi-secret",
+    "x-vapi-signature",
+    "x-webhook-signature",
+    "webhook-signature",
+    "webhook-id",
+    "webhook-timestamp",
+    "authorization",
+    "cookie",
+    "content-type",
+    "content-encoding",
+    "host",
+    "user-agent",
+    "x-forwarded-host",
+    "forwarded",
+    "x-request-id",
+    "expect",
+]
 LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) [a-z.]+ .+|\S+ +https://hooks\.example\.com/\S+"
 )
