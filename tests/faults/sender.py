@@ -18,7 +18,7 @@ from receiver.delivery import Delivery
 from receiver.providers import agent, standard_webhooks
 from receiver.settings import Source
 from tests.faults.history import History, What
-from tests.faults.load import Planned
+from tests.faults.traffic import Planned
 
 Failure = Literal["connect", "timeout", "4xx", "5xx"]
 EXPECTED = {"forged": 401, "too large": 413}  # every other is a 2xx
