@@ -21,18 +21,21 @@ DEADLINE = 60.0  # seconds, for anything that is waited for
 
 
 class Command:
-    """One of our commands, running; it can be killed and started again."""
+    """One of our commands, running; it can be killed and started again. *log*: where its stderr is appended to."""
 
-    def __init__(self, dsn: str, *arguments: str) -> None:
+    def __init__(self, dsn: str, *arguments: str, log: str = os.devnull, **environ: str) -> None:
         self.arguments = arguments
-        self.environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "ERROR"}
+        self.log = log
+        given = {"DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "ERROR"}
+        self.environ = {**os.environ, **given, **environ}
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", *self.arguments], env=self.environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **ended_with_us(signal.SIGKILL),
-        )  # fmt: skip
+        with open(self.log, "ab") as log:  # noqa: PTH123 - os.devnull is a name, not a path
+            return subprocess.Popen(
+                [sys.executable, "-m", *self.arguments], env=self.environ, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=log, **ended_with_us(signal.SIGKILL),
+            )  # fmt: skip
 
     def kill_and_restart(self) -> None:
         """Kill -9, and start another in its place."""
@@ -47,8 +50,8 @@ class Command:
 
 
 @contextmanager
-def receiver(dsn: str, port: int) -> Iterator[Command]:
-    command = Command(dsn, "receiver", "run", "--port", str(port))
+def receiver(dsn: str, port: int, **environ: str) -> Iterator[Command]:
+    command = Command(dsn, "receiver", "run", "--port", str(port), **environ)
     try:
         wait_for(lambda: answers(port))
         yield command
@@ -57,8 +60,8 @@ def receiver(dsn: str, port: int) -> Iterator[Command]:
 
 
 @contextmanager
-def processor(dsn: str, *options: str) -> Iterator[Command]:
-    command = Command(dsn, "processor", "run", *options)
+def processor(dsn: str, *options: str, **environ: str) -> Iterator[Command]:
+    command = Command(dsn, "processor", "run", *options, **environ)
     try:
         yield command
     finally:
