@@ -6,9 +6,8 @@ from random import randrange
 import psycopg
 import pytest
 
-from processor.postgres import Unavailable
 from tests.conftest import reachable_directory
-from tests.faults.server import Server
+from tests.faults import checker, servers
 
 HERE = Path(__file__).parent
 FIRST = randrange(2**31)
@@ -45,18 +44,13 @@ def trace(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def own_server():
-    with reachable_directory() as directory:
-        try:
-            server = Server(directory)
-        except Unavailable as reason:
-            pytest.skip(f"no PostgreSQL of our own to stop: {reason}")
-        yield server
-        server.close()
+    with reachable_directory() as directory, servers.server(directory / "data") as running:
+        running.execute(checker.TABLES)
+        yield running
 
 
 @pytest.fixture
 def server(own_server):
     """A server that a test may stop, with our schema and no events."""
-    with psycopg.connect(own_server.dsn, autocommit=True) as conn:
-        conn.execute("TRUNCATE webhook_events, webhook_duplicates, effects RESTART IDENTITY CASCADE")
+    own_server.execute("TRUNCATE webhook_events, webhook_duplicates, effects RESTART IDENTITY CASCADE")
     return own_server

@@ -12,8 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import click
 from tests.faults.checker import Verdict
 from tests.faults.rig import Late, rig, wait_until
 from tests.faults.sender import EXPECTED, Sender
-from tests.faults.server import Server
+from tests.faults.servers import Server, server
 from tests.faults.traffic import Load
 
 SETTLE = 120.0  # seconds after the last delivery until all is handled, on a slow machine
@@ -107,17 +106,17 @@ def _latencies(took: list[float]) -> str:
 def run(outage: Outage, directory: Path) -> Report:
     """Run it in *directory*, empty and open to PostgreSQL's user; nothing runs at the end, logs and history stay.
 
-    Raises processor.postgres.Unavailable, volume.NoVolume, and Late where what must come does not. Call it from the
-    main thread.
+    Skips the test where there is no PostgreSQL of our own. Call it from the main thread.
     """
-    with FAULTS[outage.fault](directory) as (server, begin, end), rig(directory, server.dsn, spool=outage.spool) as it:
+    leave, come_back = FAULTS[outage.fault]
+    with server(directory / "data") as database, rig(directory, database.dsn, spool=outage.spool) as it:
         with it.load(Load(outage.rate, outage.seconds, outage.seed)) as sender:
             reach(sender, (outage.seconds - outage.away) / 2)
             gone = sender.now
-            begin()
+            leave(database)
             reach(sender, gone + outage.away)
             storing = str(it.ready().get("storing", "database"))
-            end()
+            come_back(database)
             back, kept = sender.now, set(sender.acked)
             try:
                 drained = wait_until(lambda: it.stored(kept), SETTLE, "all that was acknowledged stored")
@@ -133,26 +132,12 @@ def reach(sender: Sender, moment: float) -> None:
         time.sleep(0.02)
 
 
-Fault = tuple[Server, Callable[[], None], Callable[[], None]]
-
-
-@contextmanager
-def _stopped(directory: Path, how: Callable[[Server], None]) -> Iterator[Fault]:
-    with closing(Server(directory)) as server:
-        yield server, lambda: how(server), server.start
-
-
-@contextmanager
-def _frozen(directory: Path) -> Iterator[Fault]:
-    with closing(Server(directory)) as server:
-        yield server, server.freeze, server.thaw
-
-
-FAULTS = {
-    "stop": lambda directory: _stopped(directory, lambda server: server.stop()),
-    "fast": lambda directory: _stopped(directory, lambda server: server.stop(signal.SIGINT)),
-    "kill": lambda directory: _stopped(directory, lambda server: server.kill()),
-    "freeze": _frozen,
+# How a server is lost, and how it returns.
+FAULTS: dict[str, tuple[Callable[[Server], None], Callable[[Server], None]]] = {
+    "stop": (Server.stop, Server.start),
+    "fast": (lambda running: running.stop(signal.SIGINT), Server.start),
+    "kill": (Server.kill, Server.start),
+    "freeze": (Server.freeze, Server.thaw),
 }
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import psycopg
 
 from receiver.settings import Source, sources_from
-from tests.faults.checker import Verdict, check
+from tests.faults.checker import TABLES, Verdict, check
 from tests.faults.history import History
 from tests.faults.sender import Sender
-from tests.faults.server import stable_port
+from tests.faults.servers import stable_port
 from tests.faults.traffic import Load
 from tests.http_receiver import toml
 from tests.processes import Command, processor, receiver
@@ -95,7 +95,7 @@ class Rig:
 
 @contextmanager
 def rig(directory: Path, dsn: str, *, spool: bool = True) -> Iterator[Rig]:
-    """Start a receiver and a processor on *dsn*; *directory*: for logs, the history and the spool."""
+    """Start a receiver and a processor on *dsn*, with a table of effects; *directory*: logs, history and spool."""
     sources = directory / "sources.toml"
     tables = [
         {"name": name, "provider": "agent" if name == "standard" else name, "secrets": [f"env:{name.upper()}"]}
@@ -107,6 +107,8 @@ def rig(directory: Path, dsn: str, *, spool: bool = True) -> Iterator[Rig]:
     environ = {"BASE_URL": BASE_URL, "WEBHOOK_SOURCES": str(sources), "LOG_LEVEL": "WARNING", **SECRETS}
     environ["SPOOL_DIR"] = str(directory / "spool") if spool else "off"
     port = stable_port()
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(TABLES)
     with (
         receiver(dsn, port, log=str(directory / "receiver.log"), **environ) as taking,
         processor(dsn, *HANDLERS, log=str(directory / "processor.log")) as working,

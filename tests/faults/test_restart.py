@@ -43,8 +43,7 @@ def test_after_a_restart_no_delivery_meets_a_stale_connection(server, how):
     port = free_port()
     with receiver(server.dsn, port, SPOOL_DIR="off"):
         assert send_at_once(port, "before") == [200] * AT_ONCE
-        server.stop(how)
-        server.start()
+        server.restart(how)
 
         assert send_at_once(port, "after") == [200] * AT_ONCE
 
