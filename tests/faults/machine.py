@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.faults.volume import Volume
 
 # Small and frequent, so that a run of seconds meets a checkpoint and its WAL fits a small volume.
 SETTINGS = ("--checkpoint_timeout=30s", "--max_wal_size=64MB", "--min_wal_size=32MB")
+FREEZE_SECONDS = 30.0
 
 
 class Database:
@@ -46,7 +48,20 @@ class Database:
 
     def has_ended(self) -> bool:
         """Tell whether the server ended by itself."""
-        return self.server is None or not Path(f"/proc/{self.server.pid}/stat").exists() or is_zombie(self.server.pid)
+        return self.server is None or state(Path(f"/proc/{self.server.pid}")) in "ZX"
+
+
+def freeze(pid: int) -> None:
+    """Stop a process's threads where they are: what it has not said by now it never says.
+
+    Before a cut, not after it: a sync that is under way while ext4 shuts down may return as if it had been done.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    until = time.monotonic() + FREEZE_SECONDS
+    while not all(state(task) in "TtDZX" for task in Path(f"/proc/{pid}/task").iterdir()):
+        if time.monotonic() > until:
+            raise TimeoutError(f"process {pid}: not stopped within {FREEZE_SECONDS:g} s")
+        time.sleep(0.001)
 
 
 def kill_tree(pid: int) -> None:
@@ -65,5 +80,9 @@ def children(pid: int) -> list[int]:
     return []
 
 
-def is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+def state(process: Path) -> str:
+    """Return the letter that /proc has for a process or a thread of it; X: it is gone."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
