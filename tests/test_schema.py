@@ -22,14 +22,14 @@ NAMES = {
     "shut_types": None, "shut_providers": None, "shut_sources": None, "after_at": "-infinity", "after_id": 0,
     "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
     "yields": None, "replays": [0],
-    "after": 0, "dead_for": None,
+    "after": 0, "dead_for": None, "backend": 1, "own_backend": 2,
     "within": "10 min", "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
     "statuses": [401], "causes": ["no such source"], "counts": [1], "first_ages": [2.0], "last_ages": [1.0],
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
-    "headers", "body", "payload", "parse_error", "occurred_at",
+    "headers", "body", "payload", "parse_error", "occurred_at", "age",
 )  # fmt: skip
 STATEMENTS = sorted(
     file.name.removesuffix(".sql") for file in files(statements).iterdir() if file.name.endswith(".sql")
