@@ -18,11 +18,11 @@ from tests.inbox import add
 from tests.processes import agent_event, free_port, post, processor, receiver, wait_for
 from tests.receiver_fixtures import AGENT_SECRET
 from tests.signing import reminder
-from tests.test_schema import EVENT
+from tests.test_schema import EVENT, NAMES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "operate.md").read_text()
 PREFIX = f"inbox{os.getpid()}"  # a server has one set of roles for all its databases
-NAMES = ("receiver", "processor", "pruner")
+LOGINS = ("receiver", "processor", "pruner")
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,10 @@ def database(server_dsn, template):
     ):
         conn.execute(runner(dsn)("db", "sql", "--grants").stdout.encode())
         conn.execute(block.replace("inbox_", f"{PREFIX}_").encode())
-        for name in NAMES:
+        for name in LOGINS:
             conn.execute(f"ALTER ROLE {PREFIX}_{name} PASSWORD 'secret'".encode())
         yield dsn
-        for name in NAMES:
+        for name in LOGINS:
             conn.execute(f"DROP OWNED BY {PREFIX}_{name}; DROP ROLE {PREFIX}_{name}".encode())
 
 
@@ -106,8 +106,7 @@ def test_its_own_login_is_no_fault_to_a_doctor(command, owner, login):
 
 
 def test_a_temporary_table_of_the_session_takes_no_event(owner, login):
-    event = {**dict.fromkeys(EVENT, "text"), "headers": "{}", "payload": "{}", "parse_error": None, "body": b"",
-             "occurred_at": None}  # fmt: skip
+    event = {name: NAMES.get(name, "text") for name in EVENT}
     with psycopg.connect(login("receiver"), autocommit=True) as conn:
         conn.execute("CREATE TEMPORARY TABLE webhook_events (id bigint)")
         conn.execute(statements.load("insert_event"), event)
@@ -144,6 +143,6 @@ def test_a_clock_of_another_schema_is_not_asked(owner, login):
     ],
 )
 def test_no_login_can_put_anything_beside_ours_or_take_more_rights(statement, owner, login):
-    for name in NAMES:
+    for name in LOGINS:
         with psycopg.connect(login(name), autocommit=True) as conn, pytest.raises(errors.InsufficientPrivilege):
             conn.execute(statement)
