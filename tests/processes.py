@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.server import answers
@@ -21,18 +22,20 @@ DEADLINE = 60.0  # seconds, for anything that is waited for
 
 
 class Command:
-    """One of our commands, running; it can be killed and started again."""
+    """One of our commands, running; it can be killed and started again. log: where its errors go."""
 
-    def __init__(self, dsn: str, *arguments: str) -> None:
+    def __init__(self, dsn: str, *arguments: str, log: Path = Path(os.devnull)) -> None:
         self.arguments = arguments
+        self.log = log
         self.environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "ERROR"}
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", *self.arguments], env=self.environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **ended_with_us(signal.SIGKILL),
-        )  # fmt: skip
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", *self.arguments], env=self.environ, stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=log, **ended_with_us(signal.SIGKILL),
+            )  # fmt: skip
 
     def kill_and_restart(self) -> None:
         """Kill -9, and start another in its place."""
@@ -57,8 +60,8 @@ def receiver(dsn: str, port: int) -> Iterator[Command]:
 
 
 @contextmanager
-def processor(dsn: str, *options: str) -> Iterator[Command]:
-    command = Command(dsn, "processor", "run", *options)
+def processor(dsn: str, *options: str, log: Path = Path(os.devnull)) -> Iterator[Command]:
+    command = Command(dsn, "processor", "run", *options, log=log)
     try:
         yield command
     finally:

@@ -32,6 +32,12 @@ def send(receiver: Receiver, numbers: Iterable[int]) -> list[int]:
         return [reply.status for reply in threads.map(lambda number: reminder(number).to(receiver), numbers)]
 
 
+def send_timed(receiver: Receiver, numbers: Iterable[int]) -> tuple[set[int], float]:
+    """Send these reminders at once; return the statuses that occur, and the seconds until the last answer."""
+    began = time.monotonic()
+    return set(send(receiver, numbers)), time.monotonic() - began
+
+
 def seconds(call: Callable[[], Any]) -> float:
     """Return how long it took."""
     began = time.monotonic()
