@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from benchmarks.server import answers
@@ -22,16 +21,17 @@ DEADLINE = 60.0  # seconds, for anything that is waited for
 
 
 class Command:
-    """One of our commands, running; it can be killed and started again. log: where its errors go."""
+    """One of our commands, running; it can be killed and started again. *log*: where its stderr is appended to."""
 
-    def __init__(self, dsn: str, *arguments: str, log: Path = Path(os.devnull)) -> None:
+    def __init__(self, dsn: str, *arguments: str, log: str = os.devnull, **environ: str) -> None:
         self.arguments = arguments
         self.log = log
-        self.environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "ERROR"}
+        given = {"DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "ERROR"}
+        self.environ = {**os.environ, **given, **environ}
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
+        with open(self.log, "ab") as log:  # noqa: PTH123 - os.devnull is a name, not a path
             return subprocess.Popen(
                 [sys.executable, "-m", *self.arguments], env=self.environ, stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=log, **ended_with_us(signal.SIGKILL),
@@ -50,8 +50,8 @@ class Command:
 
 
 @contextmanager
-def receiver(dsn: str, port: int) -> Iterator[Command]:
-    command = Command(dsn, "receiver", "run", "--port", str(port))
+def receiver(dsn: str, port: int, **environ: str) -> Iterator[Command]:
+    command = Command(dsn, "receiver", "run", "--port", str(port), **environ)
     try:
         wait_for(lambda: answers(port))
         yield command
@@ -60,8 +60,8 @@ def receiver(dsn: str, port: int) -> Iterator[Command]:
 
 
 @contextmanager
-def processor(dsn: str, *options: str, log: Path = Path(os.devnull)) -> Iterator[Command]:
-    command = Command(dsn, "processor", "run", *options, log=log)
+def processor(dsn: str, *options: str, **environ: str) -> Iterator[Command]:
+    command = Command(dsn, "processor", "run", *options, **environ)
     try:
         yield command
     finally:

@@ -1,6 +1,7 @@
 """PostgreSQL servers to be frozen, killed, restarted and promoted: of our own binaries, as processes of this one."""
 
 import os
+import random
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +18,8 @@ from processor.postgres_binaries import account
 from tests.conftest import reachable_directory
 from tests.processes import wait_for
 
+# Below those that a system gives to outgoing connections: none of the senders' may sit there at a server's return.
+PORTS = range(15_000, 32_000)
 STANDBY = "standby"  # the name that the primary waits for
 
 
@@ -52,12 +55,21 @@ class Server:
                 os.kill(pid, signal.SIGKILL)
         self.running.stop()
 
-    def restart(self, how: signal.Signals) -> None:
-        """Stop it, SIGINT: fast, SIGQUIT: immediately; and start it at the same port."""
-        os.kill(self.running.pid, how)
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop it, SIGINT: fast, SIGQUIT: immediately; may be called again."""
+        with suppress(ProcessLookupError):
+            os.kill(self.running.pid, how)
         self.running.stop()
+
+    def start(self) -> None:
+        """Start it at the same port, after a crash too; return once it answers."""
         port = int(str(conninfo_to_dict(self.dsn)["port"]))
         self.running = postgres.start(self.directory, port=port)
+
+    def restart(self, how: signal.Signals) -> None:
+        """Stop it so, and start it."""
+        self.stop(how)
+        self.start()
 
     def execute(self, statement: str) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as conn:
@@ -75,7 +87,7 @@ class Server:
 def server(directory: Path) -> Iterator[Server]:
     """Run a server in *directory*, which PostgreSQL's user can reach; skip the test where there are no binaries."""
     try:
-        running = postgres.start(directory)
+        running = postgres.start(directory, port=stable_port())
     except postgres.Unavailable as reason:
         pytest.skip(f"no PostgreSQL of our own: {reason}")
     one = Server(directory, running, running.dsn)
@@ -146,9 +158,14 @@ def _copy(primary: Server, directory: Path) -> Server:
     source = make_conninfo(primary.dsn, application_name=STANDBY)
     postgres_binaries.run(backup, "-D", directory, "-R", "-X", "stream", "-c", "fast", "-d", source)
     # What the supervisor keeps beside a data directory: the password is the primary's.
-    directory.with_name(f"{directory.name}.dsn").write_text(make_conninfo(primary.dsn, port=postgres.free_port([0])))
+    directory.with_name(f"{directory.name}.dsn").write_text(make_conninfo(primary.dsn, port=stable_port()))
     running = postgres.start(directory)
     return Server(directory, running, running.dsn)
+
+
+def stable_port() -> int:
+    """Return a port that stays free while its server is away."""
+    return postgres.free_port(random.sample(PORTS, 100))
 
 
 def children(pid: int) -> list[int]:

@@ -9,11 +9,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from receiver.store import CONNECTIONS_MAX
-from tests.conftest import reachable_directory
 from tests.faults.attempts import HANDLERS, effects
 from tests.faults.cable import Cable
 from tests.faults.inboxes import IN_TIME, inbox, seconds, send, send_timed, until_stored
-from tests.faults.servers import server
 from tests.inbox import add
 from tests.processes import processor, wait_for
 from tests.signing import reminder
@@ -28,17 +26,9 @@ SESSIONS = """
 """
 
 
-@pytest.fixture(scope="module")
-def private():
-    with reachable_directory() as directory, server(directory / "db") as one:
-        one.execute("CREATE TABLE effects (event bigint)")
-        yield one
-
-
 @pytest.fixture
-def db(private):
-    with psycopg.connect(private.dsn, autocommit=True) as conn:
-        conn.execute("TRUNCATE webhook_events, webhook_duplicates, effects RESTART IDENTITY CASCADE")
+def db(server):
+    with psycopg.connect(server.dsn, autocommit=True) as conn:
         yield conn
 
 
@@ -93,14 +83,14 @@ def test_a_pool_of_which_nothing_is_free_is_503_in_time(conn, fresh_dsn, tmp_pat
         assert until_stored(receiver, 60) < IN_TIME
 
 
-def test_a_server_that_takes_no_more_connections_keeps_those_it_has(private, db, tmp_path, trace):
-    with ExitStack() as taken, inbox(tmp_path, private.dsn) as receiver:
+def test_a_server_that_takes_no_more_connections_keeps_those_it_has(server, db, tmp_path, trace):
+    with ExitStack() as taken, inbox(tmp_path, server.dsn) as receiver:
         assert send(receiver, [1]) == [200]
-        take_all(private.dsn, taken)
+        take_all(server.dsn, taken)
 
         assert send(receiver, [2]) == [200]
         said = tmp_path / "log"
-        with processor(private.dsn, "--interval", "0.2", *HANDLERS, log=said):
+        with processor(server.dsn, "--interval", "0.2", *HANDLERS, log=str(said)):
             wait_for(lambda: "too many clients" in said.read_text())
             taken.close()
             event = add(db, "fault.note")
@@ -115,16 +105,16 @@ def take_all(dsn, taken) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
-def test_connections_from_before_a_restart_serve_nobody(private, tmp_path, how):
-    with inbox(tmp_path, private.dsn) as receiver:
+def test_connections_from_before_a_restart_serve_nobody(server, tmp_path, how):
+    with inbox(tmp_path, server.dsn) as receiver:
         assert set(send(receiver, range(CONNECTIONS_MAX))) == {200}
-        private.restart(how)
+        server.restart(how)
 
         assert send(receiver, range(8, 24)) == [200] * 16
 
 
-def test_what_was_answered_2xx_is_there_after_a_storm_of_resets(private, db, tmp_path, seed):
-    with Cable(private.dsn, seed) as cable, inbox(tmp_path, cable.dsn) as receiver:
+def test_what_was_answered_2xx_is_there_after_a_storm_of_resets(server, db, tmp_path, seed):
+    with Cable(server.dsn, seed) as cable, inbox(tmp_path, cable.dsn) as receiver:
         assert send(receiver, [0]) == [200]
         cable.resets = 0.05  # of the pieces either way
         answered: set[int] = {0}
@@ -143,13 +133,13 @@ def test_what_was_answered_2xx_is_there_after_a_storm_of_resets(private, db, tmp
     assert len(answered) > 50
 
 
-def test_a_read_only_database_is_503_until_it_is_not(private, db, tmp_path):
-    with inbox(tmp_path, private.dsn) as receiver:
+def test_a_read_only_database_is_503_until_it_is_not(server, db, tmp_path):
+    with inbox(tmp_path, server.dsn) as receiver:
         assert send(receiver, [1]) == [200]
-        private.configure(default_transaction_read_only="on")
+        server.configure(default_transaction_read_only="on")
         wait_for(lambda: set(send(receiver, [2, 3])) == {503})
         assert reminder(1).to(receiver).status == 503  # a duplicate, too
-        with psycopg.connect(make_conninfo(private.dsn, options="-c default_transaction_read_only=off")) as conn:
+        with psycopg.connect(make_conninfo(server.dsn, options="-c default_transaction_read_only=off")) as conn:
             conn.autocommit = True
             conn.execute("ALTER SYSTEM RESET default_transaction_read_only")
             conn.execute("SELECT pg_reload_conf()")

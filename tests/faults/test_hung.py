@@ -7,11 +7,9 @@ import psycopg
 import pytest
 
 from receiver.store import CONNECTIONS_MAX
-from tests.conftest import reachable_directory
 from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.faults.cable import Cable
 from tests.faults.inboxes import IN_TIME, inbox, seconds, send, send_timed, until_stored
-from tests.faults.servers import server
 from tests.inbox import add, look
 from tests.processes import processor, wait_for
 
@@ -38,24 +36,16 @@ class Cut:
         return self.cable.swallowed > 0  # connections that were made since
 
 
-@pytest.fixture(scope="module")
-def private():
-    with reachable_directory() as directory, server(directory / "db") as one:
-        one.execute("CREATE TABLE effects (event bigint)")
-        yield one
-
-
 @pytest.fixture(params=[Frozen, Cut], ids=["frozen", "cut"])
-def database(request, private):
-    private.execute("TRUNCATE webhook_events, webhook_duplicates, effects RESTART IDENTITY CASCADE")
-    with Cable(private.dsn) as cable:
-        yield request.param(private, cable)
-        private.thaw()
+def database(request, server):
+    with Cable(server.dsn) as cable:
+        yield request.param(server, cable)
+        server.thaw()
 
 
 @pytest.fixture
-def db(private, database):
-    with psycopg.connect(private.dsn, autocommit=True) as conn:
+def db(server, database):
+    with psycopg.connect(server.dsn, autocommit=True) as conn:
         yield conn
 
 
