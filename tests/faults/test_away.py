@@ -145,3 +145,15 @@ def test_a_read_only_database_is_503_until_it_is_not(server, db, tmp_path):
             conn.execute("SELECT pg_reload_conf()")
 
         assert until_stored(receiver, 2) < IN_TIME
+
+
+def test_receiver_and_processor_may_be_started_before_their_database(server, tmp_path, trace):
+    server.stop()
+    with inbox(tmp_path, server.dsn) as receiver, processor(server.dsn, "--interval", "0.2", *HANDLERS):
+        assert send(receiver, [1]) == [503]
+        server.start()
+
+        assert until_stored(receiver, 1) < IN_TIME
+        with psycopg.connect(server.dsn, autocommit=True) as conn:
+            event = add(conn, "fault.note")
+            wait_for(lambda: effects(conn) == [event])

@@ -1,14 +1,18 @@
 """A primary with a synchronous standby: what was answered 2xx is on the standby, whatever happens to either."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 
+from tests.faults import failover
 from tests.faults.attempts import HANDLERS, effects
 from tests.faults.inboxes import IN_TIME, inbox, seconds, send, until_stored
 from tests.faults.servers import pair
 from tests.inbox import add
 from tests.processes import processor, wait_for
 
+SHORT = failover.Failover(seconds=9.0, rate=50.0, stall=2.0, away=2.0)
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'inbox-receiver'"
 
 
@@ -29,11 +33,11 @@ def stored(dsn: str) -> int:
         return len(conn.execute("SELECT FROM webhook_events").fetchall())
 
 
-def commit_without_the_standby(primary) -> None:
+def commit_without_the_standby(primary, events: int) -> None:
     """Cancel the wait for it, as an operator may: PostgreSQL commits here with no more than a warning."""
     wait_for(lambda: primary.execute(WAITING).fetchone())
     primary.execute(f"SELECT pg_cancel_backend(pid) FROM ({WAITING}) AS waiting")
-    wait_for(lambda: primary.execute("SELECT FROM webhook_events").fetchone() is not None)
+    wait_for(lambda: len(primary.execute("SELECT FROM webhook_events").fetchall()) == events)
 
 
 def test_a_retry_is_not_answered_2xx_before_the_standby_has_the_event(servers, primary, tmp_path):
@@ -41,7 +45,7 @@ def test_a_retry_is_not_answered_2xx_before_the_standby_has_the_event(servers, p
         assert send(receiver, [1]) == [200]
         servers.stall()
         assert send(receiver, [2]) == [503]
-        commit_without_the_standby(primary)
+        commit_without_the_standby(primary, 2)
 
         assert send(receiver, [2]) == [503]
 
@@ -53,11 +57,25 @@ def test_a_retry_is_not_answered_2xx_before_the_standby_has_the_event(servers, p
     assert stored(servers.standby.dsn) == 2
 
 
+def test_what_is_spooled_while_the_standby_stalls_stays_spooled_until_the_standby_has_it(servers, primary, tmp_path):
+    with inbox(tmp_path, servers.dsn, str(tmp_path / "spool")) as receiver:
+        assert send(receiver, [1]) == [200]
+        servers.stall()
+        assert send(receiver, [2]) == [200]
+        commit_without_the_standby(primary, 2)
+        wait_for(lambda: primary.execute(WAITING).fetchone())  # the drain, which finds its own row there
+
+        servers.primary.kill()
+        servers.unstall()
+        servers.promote()
+        wait_for(lambda: stored(servers.standby.dsn) == 2)
+
+
 def test_an_insert_that_finds_its_key_and_writes_nothing_would_not_wait(servers, primary, tmp_path):
     with inbox(tmp_path, servers.primary.dsn) as receiver:
         servers.stall()
         assert send(receiver, [1]) == [503]
-        commit_without_the_standby(primary)
+        commit_without_the_standby(primary, 1)
         again = "INSERT INTO webhook_events SELECT * FROM webhook_events ON CONFLICT DO NOTHING"
 
         assert seconds(lambda: primary.execute(again)) < 1, "what the duplicate's own row is for"
@@ -129,3 +147,17 @@ def test_a_processor_on_a_standby_says_so_and_waits(servers, primary, tmp_path, 
         servers.promote()
         with psycopg.connect(servers.standby.dsn, autocommit=True) as conn:
             wait_for(lambda: effects(conn) == [event])
+
+
+def test_under_real_traffic_a_failover_loses_and_doubles_nothing_and_every_answer_is_2xx(tmp_path, seed):
+    """In short; `python -m tests.faults.failover` is the same for longer."""
+    found = failover.run(replace(SHORT, seed=seed), tmp_path)
+
+    assert found.passed, str(found)
+
+
+def test_without_a_spool_nothing_that_was_answered_2xx_is_lost(tmp_path, seed):
+    found = failover.run(replace(SHORT, seed=seed, spool=False), tmp_path)
+
+    assert found.verdict.passed, str(found)
+    assert found.sender.failed
