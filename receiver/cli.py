@@ -86,9 +86,10 @@ def run(*, host: str, port: int, metrics_port: int | None, metrics_host: str) ->
     log_lines.to_stream(os.environ)
     settings = replace(from_environ(os.environ), metrics_at=(metrics_host, metrics_port) if metrics_port else None)
     port = port or _free_port(host)
-    for source in settings.sources:
-        for url in urls(source, f"http://{host}:{port}"):
-            click.echo(f"{source.name:<16} {url}", err=True)
+    with suppress(OSError):  # a full log disk, a closed pipe: what can't be said keeps nobody from receiving
+        for source in settings.sources:
+            for url in urls(source, f"http://{host}:{port}"):
+                click.echo(f"{source.name:<16} {url}", err=True)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),

@@ -12,8 +12,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +24,12 @@ import click
 from tests.faults.checker import Verdict
 from tests.faults.rig import Late, rig, wait_until
 from tests.faults.sender import EXPECTED, Sender
-from tests.faults.servers import Server, server
+from tests.faults.servers import server
 from tests.faults.traffic import Load
+from tests.faults.volume import volume
 
+FAULTS = ("stop", "fast", "kill", "freeze", "disk")
 SETTLE = 120.0  # seconds after the last delivery until all is handled, on a slow machine
-DISK = 400 << 20  # bytes of the database's volume
 
 
 @dataclass(frozen=True)
@@ -106,17 +109,19 @@ def _latencies(took: list[float]) -> str:
 def run(outage: Outage, directory: Path) -> Report:
     """Run it in *directory*, empty and open to PostgreSQL's user; nothing runs at the end, logs and history stay.
 
-    Skips the test where there is no PostgreSQL of our own. Call it from the main thread.
+    Raises volume.NoVolume; skips the test where there is no PostgreSQL of our own. Call it from the main thread.
     """
-    leave, come_back = FAULTS[outage.fault]
-    with server(directory / "data") as database, rig(directory, database.dsn, spool=outage.spool) as it:
+    with (
+        database_losing(outage.fault, directory) as (dsn, lose, get_back),
+        rig(directory, dsn, spool=outage.spool) as it,
+    ):
         with it.load(Load(outage.rate, outage.seconds, outage.seed)) as sender:
             reach(sender, (outage.seconds - outage.away) / 2)
             gone = sender.now
-            leave(database)
+            lose()
             reach(sender, gone + outage.away)
             storing = str(it.ready().get("storing", "database"))
-            come_back(database)
+            get_back()
             back, kept = sender.now, set(sender.acked)
             try:
                 drained = wait_until(lambda: it.stored(kept), SETTLE, "all that was acknowledged stored")
@@ -132,17 +137,33 @@ def reach(sender: Sender, moment: float) -> None:
         time.sleep(0.02)
 
 
-# How a server is lost, and how it returns.
-FAULTS: dict[str, tuple[Callable[[Server], None], Callable[[Server], None]]] = {
-    "stop": (Server.stop, Server.start),
-    "fast": (lambda running: running.stop(signal.SIGINT), Server.start),
-    "kill": (Server.kill, Server.start),
-    "freeze": (Server.freeze, Server.thaw),
-}
+@contextmanager
+def database_losing(fault: str, directory: Path) -> Iterator[tuple[str, Callable[[], None], Callable[[], None]]]:
+    """Run a server with our schema; yield its DSN, what takes it away, and what brings it back."""
+    with ExitStack() as stack:
+        if fault == "disk":
+            disk = stack.enter_context(volume())
+            database = stack.enter_context(server(disk.path / "data"))
+            database.configure(max_wal_size="64MB", min_wal_size="32MB")  # else the WAL alone would fill it
+
+            def free_and_start() -> None:
+                disk.free()
+                database.restart(signal.SIGQUIT)
+
+            yield database.dsn, disk.fill, free_and_start
+            return
+        database = stack.enter_context(server(directory / "data"))
+        ways: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {
+            "stop": (database.stop, database.start),
+            "fast": (partial(database.stop, signal.SIGINT), database.start),
+            "kill": (database.kill, database.start),
+            "freeze": (database.freeze, database.thaw),
+        }
+        yield database.dsn, *ways[fault]
 
 
 @click.command()
-@click.option("--fault", type=click.Choice(list(FAULTS)), default="stop", show_default=True)
+@click.option("--fault", type=click.Choice(FAULTS), default="stop", show_default=True)
 @click.option("--seconds", type=click.FloatRange(min=1), default=180.0, show_default=True, help="Of load.")
 @click.option("--rate", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Deliveries a second.")
 @click.option("--away", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds, in the middle.")

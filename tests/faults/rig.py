@@ -110,8 +110,10 @@ def rig(directory: Path, dsn: str, *, spool: bool = True) -> Iterator[Rig]:
     with psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(TABLES)
     with (
-        receiver(dsn, port, log=str(directory / "receiver.log"), **environ) as taking,
-        processor(dsn, *HANDLERS, log=str(directory / "processor.log")) as working,
+        (directory / "receiver.log").open("ab") as receivers,
+        (directory / "processor.log").open("ab") as processors,
+        receiver(dsn, port, stderr=receivers, **environ) as taking,
+        processor(dsn, *HANDLERS, stderr=processors) as working,
     ):
         yield Rig(directory, dsn, port, sources_from(environ), taking, working)
 

@@ -1,5 +1,6 @@
 """A database that is restarted, or comes later than those who need it: they wait, and no delivery pays for it."""
 
+import asyncio
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,9 +8,15 @@ import psycopg
 import pytest
 
 from benchmarks.server import answers
+from receiver.samples import Sample
+from tests.faults.history import History
+from tests.faults.rig import rig
+from tests.faults.sender import Policy, Sender
+from tests.faults.traffic import Planned
 from tests.processes import Command, agent_event, free_port, post, processor, receiver, wait_for
 
 HANDLERS = ("--interval", "0.1", "--handlers", "tests.faults.effect_handlers")
+MANY = 700  # more than may wait for the database at a time
 AT_ONCE = 32  # more than the receiver has connections
 # The statement of the receiver as it was released with migration 15.
 RELEASED = """
@@ -61,6 +68,21 @@ def test_a_receiver_that_is_earlier_than_its_database_refuses_until_it_is_there(
         assert post(port, *agent_event("early")) == 200
     finally:
         running.stop()
+
+
+def test_a_receiver_recovers_however_many_deliveries_came_while_the_database_was_away(server, tmp_path):
+    flood = [Planned(n / 1000, "agent", Sample("call.answered", f"rem_{n}")) for n in range(MANY)]
+
+    with rig(tmp_path, server.dsn, spool=False) as it, History(tmp_path / "history") as history:
+        sender = Sender(it.port, it.sources, history, {"agent": Policy(5, 10)})
+        server.stop()
+        asyncio.run(sender.run(flood))
+        server.start()
+        wait_for(lambda: answers(it.port))
+
+        asyncio.run(sender.run([Planned(0.0, "agent", Sample("call.answered", "rem_late"))]))
+
+    assert [one.status for one in sender.answers] == [*[503] * MANY, 200]
 
 
 def test_a_processor_that_is_earlier_than_its_database_waits_for_it(away):
