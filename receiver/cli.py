@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,12 +20,14 @@ from typing import Any
 import click
 import psycopg
 
-from receiver import cli_refusals
+from receiver import cli_refusals, cli_spool
 from receiver.check import check
 from receiver.delivery import Delivery
 from receiver.samples import TYPES, NoSample, Sample, build
 from receiver.sender import post, receiver_at
 from receiver.settings import BadSettings, Source, from_environ, sources_from
+from receiver.spool import Failed
+from receiver.spool_slot import Unusable
 from receiver.tour import Step, tour
 from sql import database
 from sql import log as log_lines
@@ -44,6 +47,7 @@ def cli() -> None:
     receiver sources                      which sources are on, and their URLs
     receiver doctor                       what is wrong, and how it is mended
     receiver refusals --since 7d          what was refused, and why
+    receiver spool status                 what waits on this machine for the database
     receiver send agent call.completed    a signed sample to a running receiver
     receiver check twilio --url URL       Twilio, played against a deployment
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
@@ -239,6 +243,7 @@ def _free_port(host: str) -> int:
 
 
 cli.add_command(cli_refusals.refusals)
+cli.add_command(cli_spool.spool)
 
 
 def main() -> None:
@@ -247,8 +252,10 @@ def main() -> None:
         cli(prog_name="receiver")
     except BadSettings as error:
         _fail(error.faults, BAD_CONFIGURATION)
-    except database.NoDatabase as error:
+    except (database.NoDatabase, Unusable) as error:
         _fail([str(error)], BAD_CONFIGURATION)
+    except (Failed, sqlite3.Error) as error:
+        _fail([f"the spool: {error}"], 1)
     except psycopg.errors.UndefinedTable:
         _fail(["the database has no tables of ours, or older ones; run `processor db migrate`"], BAD_CONFIGURATION)
     except psycopg.errors.InsufficientPrivilege as error:
@@ -258,6 +265,8 @@ def main() -> None:
         _fail([f"the database does not answer: {' '.join(str(error).split())}"], UNAVAILABLE)
     except NoSample as error:
         _fail([str(error)], 2)
+    except PermissionError as error:
+        _fail([f"{error.filename}: {error.strerror}; run it as the receiver's user"], 1)
     except OSError as error:
         _fail([f"no receiver answers: {error}; start one with `receiver run`"], UNAVAILABLE)
 

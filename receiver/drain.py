@@ -59,6 +59,11 @@ class Drain:
         """Drain from now on, in the background."""
         self.task = asyncio.create_task(self._run())
 
+    async def once(self) -> int:
+        """Bring everything now; return how many events. Raises psycopg.Error, Unavailable, Failed."""
+        async with await AsyncConnection.connect(self.dsn, **database.CONNECT) as conn:
+            return await self._drain(conn, self.spool)
+
     async def stop(self) -> None:
         """Stop; what is not deleted by then stays."""
         if self.task is not None:

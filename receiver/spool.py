@@ -41,7 +41,8 @@ TABLES = f"""
         fields BLOB NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
     );
     CREATE TABLE IF NOT EXISTS rejected (
-        id INTEGER PRIMARY KEY, arrived_at REAL, fields BLOB, body BLOB, rejected_at REAL NOT NULL, reason TEXT NOT NULL
+        id INTEGER PRIMARY KEY, arrived_at REAL NOT NULL, fields BLOB NOT NULL, body BLOB NOT NULL,
+        digest BLOB NOT NULL, rejected_at REAL NOT NULL, reason TEXT NOT NULL
     );
     CREATE TABLE IF NOT EXISTS attempted (up_to INTEGER NOT NULL);
     PRAGMA user_version = {VERSION};
@@ -156,20 +157,30 @@ class Spool:
         sizes = []
         with self._writing() as conn:
             for number, reason in reasons.items():
-                arrived_at, fields, body = conn.execute(
-                    "SELECT arrived_at, fields, body FROM records WHERE id = ?", (number,)
+                found = conn.execute(
+                    "SELECT arrived_at, fields, body, digest FROM records WHERE id = ?", (number,)
                 ).fetchone()
                 # Deleted first: a full file has room for it then.
                 conn.execute("DELETE FROM records WHERE id = ?", (number,))
                 conn.execute(
-                    "INSERT INTO rejected VALUES (?, ?, ?, ?, strftime('%s', 'now'), ?)",
-                    (number, arrived_at, fields, body, reason[:REASON_MAX]),
+                    "INSERT INTO rejected VALUES (?, ?, ?, ?, ?, strftime('%s', 'now'), ?)",
+                    (number, *found, reason[:REASON_MAX]),
                 )
-                sizes.append(len(fields) + len(body))
+                sizes.append(len(found[1]) + len(found[2]))
         self.rejected += len(sizes)
         self._counted(-len(sizes), -sum(sizes))
         for number, reason in reasons.items():
             log.error("spooled delivery rejected spool_id=%d cause=%s; see `receiver spool show`", number, reason)
+
+    def restore(self) -> None:
+        """Have what was set aside wait again, behind the others. Raises Failed."""
+        with self._writing() as conn:
+            conn.execute(
+                "INSERT INTO records (arrived_at, tried, fields, body, digest)"
+                " SELECT arrived_at, 1, fields, body, digest FROM rejected ORDER BY id"
+            )
+            conn.execute("DELETE FROM rejected")
+        self._count()
 
     def close(self) -> None:
         """Close the file; what waits stays in it."""

@@ -89,6 +89,13 @@ def abandoned(directory: Path) -> Iterator[Slot]:
             yield slot
 
 
+def is_held(path: Path) -> bool:
+    """Tell whether a receiver holds the slot of this file. Raises OSError."""
+    if slot := _lock(path):
+        slot.free()
+    return slot is None
+
+
 def fleeting(directory: Path) -> str | None:
     """Return the kind of file system where what is kept does not outlive the machine or container, else None."""
     try:

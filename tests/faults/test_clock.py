@@ -12,7 +12,10 @@ import pytest
 from receiver.providers import standard_webhooks
 from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.inbox import add, look, make_due
+from tests.outages import database, own_database, spooling
 from tests.processes import SECRET, agent_event, free_port, post, processor, receiver, wait_for
+
+__all__ = ["database", "own_database"]
 
 # Every wall clock that a program can ask is off by as many seconds as the file $CLOCK says.
 WRONG_CLOCK = r"""
@@ -136,6 +139,20 @@ def test_a_receiver_whose_clock_is_wrong_says_so_where_a_time_is_signed_and_stor
     ]  # fmt: skip
     (cause,) = db.execute("SELECT cause FROM webhook_refusals").fetchone()
     assert cause == "timestamp: more than 300 s from this machine's clock"
+
+
+@pytest.mark.parametrize("off", [-TEN_MINUTES, TEN_MINUTES], ids=["slow", "fast"])
+def test_a_clock_that_is_put_right_during_an_outage_keeps_no_spooled_event_waiting(database, tmp_path, clock, off):
+    clock(off)
+    with spooling(database.dsn, tmp_path / "spool") as receiver:
+        database.stop()
+        assert receiver.send("spooled") == 200
+        clock(0)
+        database.start()
+        wait_for(database.events)
+
+    sensible = "received_at BETWEEN now() - interval '15 minutes' AND now() AND next_attempt_at <= now()"
+    assert database.ask(f"SELECT event_id, {sensible} FROM webhook_events") == [("spooled", True)]
 
 
 def used(pid: int) -> float:

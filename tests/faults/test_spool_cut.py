@@ -27,7 +27,7 @@ class Writer:
 
     def count(self) -> int:
         """Return how many appends were acknowledged."""
-        return self.acknowledged.read_bytes().count(b"\n")
+        return int(self.acknowledged.read_bytes().count(b"\n"))
 
     def kill(self) -> None:
         kill_tree(self.process.pid)
