@@ -1,4 +1,4 @@
-"""A receiver over HTTP in this process, without a spool, and what a provider sees of it while the database is away."""
+"""A receiver over HTTP in this process, and what a provider sees of it while the database is away."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +16,9 @@ IN_TIME = 4.0  # seconds; promised are 2.5, on a machine with something to spare
 
 
 @contextmanager
-def inbox(directory: Path, dsn: str, **options: Any) -> Iterator[Receiver]:
-    """Run a receiver whose database is *dsn*."""
-    receiver = Receiver(settings(directory, dsn, SOURCES, BASE_URL=BASE_URL, SPOOL_DIR="off", **SECRETS), **options)
+def inbox(directory: Path, dsn: str, spool: str = "off", **options: Any) -> Iterator[Receiver]:
+    """Run a receiver whose database is *dsn*; without a spool, its answers tell what the database has."""
+    receiver = Receiver(settings(directory, dsn, SOURCES, BASE_URL=BASE_URL, SPOOL_DIR=spool, **SECRETS), **options)
     try:
         yield receiver
     finally:
@@ -30,6 +30,12 @@ def send(receiver: Receiver, numbers: Iterable[int]) -> list[int]:
     numbers = list(numbers)
     with ThreadPoolExecutor(len(numbers)) as threads:
         return [reply.status for reply in threads.map(lambda number: reminder(number).to(receiver), numbers)]
+
+
+def send_timed(receiver: Receiver, numbers: Iterable[int]) -> tuple[set[int], float]:
+    """Send these reminders at once; return the statuses that occur, and the seconds until the last answer."""
+    began = time.monotonic()
+    return set(send(receiver, numbers)), time.monotonic() - began
 
 
 def seconds(call: Callable[[], Any]) -> float:

@@ -1,4 +1,4 @@
-"""A database that hangs: frozen by SIGSTOP, or behind a link that swallows everything. No timeout of TCP's ever fires."""
+"""A database that hangs: frozen by SIGSTOP, or behind a link that swallows all. No timeout of TCP's ever fires."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -6,11 +6,10 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 
-from tests.conftest import reachable_directory
+from receiver.store import CONNECTIONS_MAX
 from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.faults.cable import Cable
-from tests.faults.inboxes import IN_TIME, inbox, seconds, send, until_stored
-from tests.faults.servers import server
+from tests.faults.inboxes import IN_TIME, inbox, seconds, send, send_timed, until_stored
 from tests.inbox import add, look
 from tests.processes import processor, wait_for
 
@@ -37,41 +36,50 @@ class Cut:
         return self.cable.swallowed > 0  # connections that were made since
 
 
-@pytest.fixture(scope="module")
-def private():
-    with reachable_directory() as directory, server(directory / "db") as one:
-        one.execute("CREATE TABLE effects (event bigint)")
-        yield one
-
-
 @pytest.fixture(params=[Frozen, Cut], ids=["frozen", "cut"])
-def database(request, private):
-    private.execute("TRUNCATE webhook_events, webhook_duplicates, effects RESTART IDENTITY CASCADE")
-    with Cable(private.dsn) as cable:
-        yield request.param(private, cable)
-        private.thaw()
+def database(request, server):
+    with Cable(server.dsn) as cable:
+        yield request.param(server, cable)
+        server.thaw()
 
 
 @pytest.fixture
-def db(private, database):
-    with psycopg.connect(private.dsn, autocommit=True) as conn:
+def db(server, database):
+    with psycopg.connect(server.dsn, autocommit=True) as conn:
         yield conn
 
 
 @pytest.fixture
 def receiver(tmp_path, database):
     with inbox(tmp_path, database.dsn) as receiver:
-        assert set(send(receiver, range(12))) == {200}
+        fill_the_pool(receiver, database.dsn)
         yield receiver
         database.go_on()
+
+
+def fill_the_pool(receiver, dsn) -> None:
+    """Store 12 reminders in a way that takes all connections it may have."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'inbox-receiver' AND wait_event_type = 'Lock'"
+    )
+    with (
+        psycopg.connect(dsn) as blocker,
+        psycopg.connect(dsn, autocommit=True) as conn,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        blocker.execute("LOCK TABLE webhook_events")
+        sent = beside.submit(send, receiver, range(12))
+        wait_for(lambda: conn.execute(waiting).fetchone() == (CONNECTIONS_MAX,) or sent.done())
+        blocker.rollback()
+        assert sent.result() == [200] * 12
 
 
 def test_each_delivery_is_answered_in_time_while_it_hangs_and_stored_soon_after(database, db, receiver):
     database.hang()
     for _ in range(2):  # the second finds every connection taken by a late call of the first
-        statuses: list[int] = []
-        assert seconds(lambda: statuses.extend(send(receiver, range(12, 28)))) < IN_TIME  # noqa: B023
-        assert set(statuses) == {503}
+        statuses, took = send_timed(receiver, range(12, 28))
+        assert statuses == {503}
+        assert took < IN_TIME
     database.go_on()
 
     assert until_stored(receiver, 28) < BACK
