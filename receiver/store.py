@@ -1,7 +1,9 @@
 """The way into the table: one insert a delivery, committed, within a deadline.
 
-A call to the database that takes longer than the deadline is not cancelled and not waited for: cancelling
-takes seconds more, and a commit that comes late only makes the provider's retry a duplicate.
+A call to the database that takes longer than the deadline is not cancelled and not waited for: cancelled, a commit
+that waits for the standby is made without it, and one that comes late only makes the provider's retry a duplicate.
+Its connection is lost to it until then, or until it is clear that the database hangs (sql/connection.py): of late
+calls there are never more than connections.
 """
 
 import asyncio
@@ -12,7 +14,6 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import scalar_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
@@ -20,11 +21,14 @@ from receiver.delivery import Delivery, Identity, clean
 from receiver.settings import Source
 from receiver.wakeup import Wakeup
 from sql import database, load
+from sql.connection import AsyncConnection
 
 log = logging.getLogger("receiver")
 
 DEADLINE = 2.5  # seconds from the body's last byte to the answer
+CONNECTIONS_MAX = 8
 WAITING_MAX = 500  # requests that may wait for a connection; more are answered 503 at once
+RECONNECT = 0.5  # seconds that the pool goes on by itself after a failed attempt to connect
 # These carry a secret, or a session: they are proof at the door, and not kept.
 SECRET_HEADERS = {
     "authorization",
@@ -55,12 +59,14 @@ class Store:
         self.deadline = deadline
         self.pool = AsyncConnectionPool(
             dsn,
+            connection_class=AsyncConnection,
             kwargs=database.CONNECT,
             min_size=1,
-            max_size=8,
+            max_size=CONNECTIONS_MAX,
             timeout=deadline * 0.8,
             max_waiting=WAITING_MAX,
-            reconnect_timeout=30,
+            # It would wait longer and longer between two attempts; given up, the next delivery makes one at once.
+            reconnect_timeout=RECONNECT,
             open=False,
         )
         self.wakeup = Wakeup(dsn)
@@ -72,9 +78,11 @@ class Store:
         self.wakeup.start()
 
     async def close(self) -> None:
-        """Close every connection; a call still under way is given up."""
+        """Close every connection; a call still under way is given up, which takes no time."""
         for task in self.late:
             task.cancel()
+        if self.late:
+            await asyncio.wait(self.late, timeout=1)
         await self.wakeup.stop()
         await self.pool.close(timeout=1)
 
@@ -112,6 +120,8 @@ class Store:
             try:
                 async with self.pool.connection() as conn:
                     return [await self._insert(conn, _row(source, delivery, event)) for event in events]
+            except psycopg.errors.ReadOnlySqlTransaction as error:
+                raise Unavailable("the database takes no writes: a standby, or read-only by default") from error
             except (PoolTimeout, TooManyRequests) as error:
                 raise Unavailable("no connection to the database") from error
             except psycopg.OperationalError as error:
@@ -146,6 +156,9 @@ async def _within(seconds: float, call: Awaitable[object]) -> None:
 async def _insert(conn: AsyncConnection, row: dict[str, object]) -> Saved:
     try:
         cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
+    except psycopg.errors.ReadOnlySqlTransaction:
+        await conn.close()  # the next one may find the server that took over
+        raise
     except (
         psycopg.DataError,
         psycopg.errors.ProgramLimitExceeded,

@@ -39,6 +39,11 @@ class NoServer(Exception):
     """Why one way to a PostgreSQL is closed."""
 
 
+def pytest_addoption(parser):
+    parser.addoption("--seeds", type=int, default=1, metavar="N", help="run each fault test that takes a seed N times")
+    parser.addoption("--seed", type=int, metavar="SEED", help="of the first of these runs; default: by chance")
+
+
 def pytest_report_header():
     if "TEST_DATABASE_URL" in os.environ:
         return "postgres: the server of TEST_DATABASE_URL"

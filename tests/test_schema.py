@@ -21,7 +21,7 @@ NAMES = {
     "shut_types": None, "shut_providers": None, "shut_sources": None, "after_at": "-infinity", "after_id": 0,
     "prefix": 20, "seconds": 0.1, "durations": [0.1], "versions": ["1"], "lease": 1, "ttl": "30 s", "failures": 20,
     "yields": None, "replays": [0],
-    "after": 0, "dead_for": None,
+    "after": 0, "dead_for": None, "backend": 1, "own_backend": 2,
     "within": "10 min", "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
     "statuses": [401], "causes": ["no such source"], "counts": [1], "first_ages": [2.0], "last_ages": [1.0],

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import HANDLERS, conn, effects, trace
+from tests.faults.attempts import HANDLERS, effects
 from tests.inbox import add, look
 from tests.processes import processor, wait_for
-
-__all__ = ["conn", "trace"]
 
 GROUPS = Path("/sys/fs/cgroup/memory")  # version 1; where systemd has version 2, memory is not ours to limit
 LIMIT = 300 << 20

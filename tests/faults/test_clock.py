@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import HANDLERS, attempts, conn, effects, trace
+from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.inbox import add, look, make_due
 from tests.processes import processor, wait_for
-
-__all__ = ["conn", "trace"]
 
 # Every wall clock that a program can ask is off by as many seconds as the file $CLOCK says.
 WRONG_CLOCK = r"""
