@@ -45,6 +45,7 @@ def cli() -> None:
     receiver refusals --since 7d          what was refused, and why
     receiver send agent call.completed    a signed sample to a running receiver
     receiver check twilio --url URL       Twilio, played against a deployment
+    receiver check conformance --url URL  everything a receiver must stand, tried on a deployment
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
 
