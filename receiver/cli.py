@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,12 +64,20 @@ cli.add_command(check)
     type=click.IntRange(0, 65535),
     help="Port; 0 takes a free one.",
 )
-def run(host: str, port: int) -> None:
+@click.option(
+    "--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus there, at /metrics. Default: nowhere."
+)
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve it on.")
+def run(*, host: str, port: int, metrics_port: int | None, metrics_host: str) -> None:
     """Take deliveries until SIGTERM or Ctrl-C; then finish those under way.
 
     Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
     TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
     URL: set BASE_URL to what is configured at Twilio, whatever proxy stands in front.
+
+    While the database is away, deliveries are kept in the directory SPOOL_DIR, at most SPOOL_MAX_BYTES (1 GiB) of
+    them, and brought to it when it is back; SPOOL_DIR=off answers them 503. Default: below systemd's state
+    directory, or ~/.local/state.
     """
     # Imported here: the other commands need no server.
     import uvicorn  # noqa: PLC0415
@@ -76,11 +85,12 @@ def run(host: str, port: int) -> None:
     from receiver.app import create_app  # noqa: PLC0415
 
     log_lines.to_stream(os.environ)
-    settings = from_environ(os.environ)
+    settings = replace(from_environ(os.environ), metrics_at=(metrics_host, metrics_port) if metrics_port else None)
     port = port or _free_port(host)
-    for source in settings.sources:
-        for url in urls(source, f"http://{host}:{port}"):
-            click.echo(f"{source.name:<16} {url}", err=True)
+    with suppress(OSError):  # a full log disk, a closed pipe: what can't be said keeps nobody from receiving
+        for source in settings.sources:
+            for url in urls(source, f"http://{host}:{port}"):
+                click.echo(f"{source.name:<16} {url}", err=True)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings),

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from receiver.providers import PROVIDERS, Provider
+from receiver.spool_slot import Place, Unusable, place
 from sql.database import NoDatabase, dsn
 
 MAX_BODY = 1024 * 1024
@@ -60,6 +61,8 @@ class Settings:
 
     dsn: str = field(repr=False)
     sources: tuple[Source, ...]
+    spool: Place | None = None
+    metrics_at: tuple[str, int] | None = None  # host and port
 
 
 class Table(BaseModel):
@@ -117,9 +120,13 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         sources = sources_from(environ)
     except BadSettings as error:
         faults += error.faults
+    try:
+        spool = place(environ, database)
+    except Unusable as error:
+        faults.append(str(error))
     if faults:
         raise BadSettings(faults)
-    return Settings(database, sources)
+    return Settings(database, sources, spool)
 
 
 def sources_from(environ: Mapping[str, str]) -> tuple[Source, ...]:

@@ -2,7 +2,7 @@
 
 One SQLite file, its write-ahead log fsynced with each commit: what append returned for is there after a power cut. It
 holds rows as sql/insert_event.sql takes them, so that bringing them into the table needs no source's configuration.
-Knows no database and no clock. One thread at a time may call it (see spool_thread), one process may open it (spool_slot).
+Knows no database and no clock. One thread at a time calls it (see spool_thread), of one process (see spool_slot).
 """
 
 import json
@@ -80,7 +80,7 @@ class Record:
 
 
 class Spool:
-    """One file, open. One that can't be opened now is tried again by each call; a malformed one is set aside and salvaged.
+    """One file, open; each call tries again what can't be opened. A malformed one is set aside, and salvaged.
 
     deliveries, bytes, oldest_at, rejected: how many rows wait, their size, when the first arrived (unix seconds, None
     where none waits), and how many were set aside; kept in memory, to be read from any thread.
@@ -208,7 +208,7 @@ class Spool:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection; what SQLite raises is Failed, and a malformed file is set aside when it is opened again."""
+        """Yield the connection; what SQLite raises is Failed. A malformed file is closed, and set aside by the next."""
         if self.conn is None:
             self._open()
         assert self.conn is not None  # noqa: S101 - _open raises Failed, or there is one
@@ -252,9 +252,12 @@ class Spool:
 
     def _find_oldest(self) -> None:
         with suppress(sqlite3.Error):  # then it stays what it was
-            found = self.conn and self.conn.execute(
-                "SELECT arrived_at FROM records WHERE id > ? ORDER BY id LIMIT 1", (max(self.done, default=0),)
-            ).fetchone()
+            found = (
+                self.conn
+                and self.conn.execute(
+                    "SELECT arrived_at FROM records WHERE id > ? ORDER BY id LIMIT 1", (max(self.done, default=0),)
+                ).fetchone()
+            )
             self.oldest_at = found[0] if found else None
 
     def _shrink(self) -> None:
@@ -267,27 +270,31 @@ class Spool:
 
 
 def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
-    """Open or make the file, for its owner alone. Raises sqlite3.Error, OSError; Malformed where a check finds damage."""
+    """Open or make the file, for its owner alone. Raises sqlite3.Error, OSError; Malformed after a check."""
     # Made here, because SQLite gives its other files the mode of this one.
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     conn = sqlite3.connect(path, isolation_level=None, timeout=1, check_same_thread=False)
     try:
         conn.executescript(SETTINGS)
         conn.execute(f"PRAGMA max_page_count = {max_bytes // PAGE}")
-        (version,) = conn.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise sqlite3.NotSupportedError(f"it is of version {version}; upgrade webhook-inbox")
-        if version < VERSION:
-            conn.executescript(TABLES)
-            for directory in (path.parent, path.parent.parent):
-                _sync(directory)
-        (state,) = conn.execute("PRAGMA quick_check(1)").fetchone()
-        if state != "ok":
-            raise Malformed(state)
+        _prepare(conn, path)
     except BaseException:
         conn.close()
         raise
     return conn
+
+
+def _prepare(conn: sqlite3.Connection, path: Path) -> None:
+    (version,) = conn.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise sqlite3.NotSupportedError(f"it is of version {version}; upgrade webhook-inbox")
+    if version < VERSION:
+        conn.executescript(TABLES)
+        for directory in (path.parent, path.parent.parent):
+            _sync(directory)
+    (state,) = conn.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise Malformed(state)
 
 
 def _sync(directory: Path) -> None:
@@ -313,7 +320,9 @@ def _why(error: Exception) -> str:
 def _encode(arrived_at: float, row: Row) -> tuple[bytes, bytes, bytes]:
     """Return a row's fields as JSON, its body, and the digest of both and of the time."""
     fields = {
-        name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items() if name != "body"
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if name != "body"
     }
     text, body = json.dumps(fields).encode(), bytes(row["body"])
     return text, body, _digest(arrived_at, text, body)
@@ -322,15 +331,14 @@ def _encode(arrived_at: float, row: Row) -> tuple[bytes, bytes, bytes]:
 def _decode(arrived_at: Any, fields: Any, body: Any, digest: Any) -> dict[str, Any]:
     """Return the row. Raises Unreadable."""
     try:
-        if _digest(arrived_at, fields, body) != digest:
-            raise Unreadable("its checksum does not match")
+        right = _digest(arrived_at, fields, body) == digest
         row: dict[str, Any] = json.loads(fields)
         if row["occurred_at"] is not None:
             row["occurred_at"] = datetime.fromisoformat(row["occurred_at"])
-    except Unreadable:
-        raise
     except (TypeError, ValueError, KeyError, struct.error) as error:
         raise Unreadable(f"it can't be read ({type(error).__name__})") from error
+    if not right:
+        raise Unreadable("its checksum does not match")
     return {**row, "body": body}
 
 

@@ -10,7 +10,10 @@ from typing import Any
 HEADER, FRAME = 32, 24  # bytes before the first frame of SQLite's write-ahead log, and before each frame's page
 SALTS = slice(16, 24)  # of the log's header; each frame of this round has them at 8
 MALFORMED, SALVAGED = "malformed", "salvaged"
-COLUMNS = "id, arrived_at, 1, fields, body, digest"  # 1: it may be in the table
+# 1: tried, since it may be in the table.
+FORWARD = "SELECT id, arrived_at, 1, fields, body, digest FROM records ORDER BY id"
+BACKWARD = "SELECT id, arrived_at, 1, fields, body, digest FROM records WHERE id > ? ORDER BY id DESC"
+ONE = "SELECT id, arrived_at, 1, fields, body, digest FROM records WHERE id = ?"
 
 
 def frames(path: Path) -> int:
@@ -51,7 +54,8 @@ def copy(aside: Path, conn: sqlite3.Connection) -> int:
     with closing(sqlite3.connect(aside, isolation_level=None)) as damaged:
         for row in _readable(damaged):
             conn.execute(
-                "INSERT OR IGNORE INTO records (id, arrived_at, tried, fields, body, digest) VALUES (?, ?, ?, ?, ?, ?)", row
+                "INSERT OR IGNORE INTO records (id, arrived_at, tried, fields, body, digest) VALUES (?, ?, ?, ?, ?, ?)",
+                row,
             )
             found += 1
     return found
@@ -68,7 +72,7 @@ def _readable(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     """Yield what can be read from the front; past the first damage, from the back; and id by id what lies between."""
     low = high = 0
     try:
-        for row in damaged.execute(f"SELECT {COLUMNS} FROM records ORDER BY id"):
+        for row in damaged.execute(FORWARD):
             low = row[0]
             yield row
     except sqlite3.DatabaseError:
@@ -76,9 +80,9 @@ def _readable(damaged: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
     else:
         return
     with suppress(sqlite3.DatabaseError):
-        for row in damaged.execute(f"SELECT {COLUMNS} FROM records WHERE id > ? ORDER BY id DESC", (low,)):
+        for row in damaged.execute(BACKWARD, (low,)):
             high = row[0]
             yield row
     for number in range(low + 1, high):
         with suppress(sqlite3.DatabaseError):
-            yield from damaged.execute(f"SELECT {COLUMNS} FROM records WHERE id = ?", (number,))
+            yield from damaged.execute(ONE, (number,))

@@ -42,7 +42,7 @@ class Slot:
 
 
 def place(environ: Mapping[str, str], dsn: str) -> Place | None:
-    """Return what SPOOL_DIR and SPOOL_MAX_BYTES say; None: off. Raises Unusable.
+    """Return what SPOOL_DIR and SPOOL_MAX_BYTES say; None: off, or there is no place by default. Raises Unusable.
 
     The default is the state directory of systemd's unit, else one of the user's for each database, so that nobody
     brings another database's deliveries into his own.
@@ -61,7 +61,9 @@ def place(environ: Mapping[str, str], dsn: str) -> Place | None:
         return Place(Path(state) / "spool", int(given), chosen=False)
     home = Path(environ.get("XDG_STATE_HOME", ""))
     if not home.is_absolute():  # to be ignored, says its specification
-        home = Path(environ.get("HOME") or "/nonexistent") / ".local/state"
+        home = Path(environ.get("HOME", "")) / ".local/state"
+    if not home.is_absolute():
+        return None
     return Place(home / "webhook-inbox/spool" / _database(dsn), int(given), chosen=False)
 
 

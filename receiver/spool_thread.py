@@ -33,7 +33,7 @@ class SpoolThread:
         return not self.spool.deliveries and not self.waiting
 
     async def append(self, entries: Entries, deadline: float) -> None:
-        """Have them on the disk, all or none. Raises Failed; after *deadline* seconds, too, and then they may be there."""
+        """Have them on the disk, all or none. Raises Failed; after *deadline* seconds they may be there yet."""
         if len(self.waiting) >= WAITING_MAX:
             raise Failed(f"the spool's disk is too slow: {WAITING_MAX} deliveries wait for it")
         appended: Future[None] = Future()

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 from psycopg.rows import scalar_row
@@ -39,8 +40,22 @@ SECRET_HEADERS = {
 }
 
 
+# What PostgreSQL refuses a row with for the row's own sake; it takes others.
+OF_THE_ROW = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.RaiseException,
+)
+
+
 class Unavailable(Exception):
     """Nothing is known to be committed. The message says why, without anything of the delivery."""
+
+
+class Refused(Unavailable):
+    """The database is there, and does not take this row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +134,7 @@ class Store:
             conn = None
             try:
                 async with self.pool.connection() as conn:
-                    return [await self._insert(conn, _row(source, delivery, event)) for event in events]
+                    return [await self._insert(conn, row_of(source, delivery, event)) for event in events]
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 raise Unavailable("the database takes no writes: a standby, or read-only by default") from error
             except (PoolTimeout, TooManyRequests) as error:
@@ -128,19 +143,21 @@ class Store:
                 # A connection from before a restart. Trying again is safe: the key is the same.
                 if conn is None or not conn.closed or time.monotonic() > until:
                     raise Unavailable(f"the database failed ({error.sqlstate or 'connection lost'})") from error
+            except OF_THE_ROW as error:
+                raise Refused(f"the database refused the row ({error.sqlstate})") from error
             except psycopg.Error as error:
-                raise Unavailable(f"the database refused the row ({error.sqlstate})") from error
+                raise Unavailable(f"the database failed ({error.sqlstate})") from error
 
     async def _insert(self, conn: AsyncConnection, row: dict[str, object]) -> Saved:
-        saved = await _insert(conn, row)
+        saved = await insert(conn, row)
         if not saved.duplicate:
             self.wakeup.stored.set()
         return saved
 
     def _forget(self, task: asyncio.Task[list[Saved]]) -> None:
         self.late.discard(task)
-        outcome = "cancelled" if task.cancelled() else "failed" if task.exception() else "committed"
-        log.warning("delivery answered 503 and then %s late", outcome)
+        outcome = "was given up" if task.cancelled() else "failed" if task.exception() else "committed it"
+        log.warning("delivery answered without the database, which %s late", outcome)
 
 
 async def _within(seconds: float, call: Awaitable[object]) -> None:
@@ -153,7 +170,11 @@ async def _within(seconds: float, call: Awaitable[object]) -> None:
     task.result()
 
 
-async def _insert(conn: AsyncConnection, row: dict[str, object]) -> Saved:
+async def insert(conn: AsyncConnection, row: dict[str, object], *, tried: bool = False) -> Saved:
+    """Return what became of one event's row, a commit of its own. Raises psycopg.Error, Unavailable.
+
+    *tried*: it was inserted before, and nobody knows whether that was committed.
+    """
     try:
         cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
     except psycopg.errors.ReadOnlySqlTransaction:
@@ -168,9 +189,18 @@ async def _insert(conn: AsyncConnection, row: dict[str, object]) -> Saved:
             raise
         # JSON that jsonb can't hold: a number beyond its range, nesting beyond its stack.
         refused = f"PostgreSQL refused the payload as jsonb ({error.sqlstate})"
-        return await _insert(conn, {**row, "payload": None, "parse_error": refused})
+        return await insert(conn, {**row, "payload": None, "parse_error": refused})
     if (stored := await cursor.fetchone()) is not None:
         return Saved(stored, duplicate=False)
+    return await repeat(conn, row, tried=tried)
+
+
+async def repeat(conn: AsyncConnection, row: dict[str, object], *, tried: bool) -> Saved:
+    """Record one more delivery of an event that is stored, unless its row is this delivery's own. Raises as insert."""
+    if tried:
+        own = await conn.cursor(row_factory=scalar_row).execute(load("find_own_event"), row)
+        if (stored := await own.fetchone()) is not None:
+            return Saved(stored, duplicate=False)
     again = await conn.execute(load("insert_duplicate"), row)
     found = await again.fetchone()
     if found is None:
@@ -178,7 +208,8 @@ async def _insert(conn: AsyncConnection, row: dict[str, object]) -> Saved:
     return Saved(found[0], duplicate=True, same_body=found[1])
 
 
-def _row(source: Source, delivery: Delivery, event: Identity) -> dict[str, object]:
+def row_of(source: Source, delivery: Delivery, event: Identity) -> dict[str, object]:
+    """Return the parameters of sql/insert_event.sql for a delivery that arrives now."""
     hidden = SECRET_HEADERS | {str(getattr(source.options, "header_name", "")).lower()}
     headers = {name: clean(value) for name, value in delivery.headers.items() if name not in hidden}
     return {
@@ -196,4 +227,5 @@ def _row(source: Source, delivery: Delivery, event: Identity) -> dict[str, objec
         "payload": event.payload,
         "parse_error": event.parse_error,
         "occurred_at": event.occurred_at,
+        "age": timedelta(),
     }

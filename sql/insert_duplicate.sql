@@ -1,6 +1,6 @@
 -- Record one more delivery of an event that is stored.
 --
--- in   source, event_id text; body bytea
+-- in   source, event_id text; body bytea; age interval: how long ago it arrived
 -- out  id of the event, same_body: whether this delivery's bytes are the stored ones
 --
 -- A statement of its own, after insert_event: its snapshot sees the row that insert ran into.
@@ -9,8 +9,8 @@ WITH event AS (
       FROM webhook_events
      WHERE source = %(source)s AND event_id = %(event_id)s
 ), duplicate AS (
-    INSERT INTO webhook_duplicates (source, event_id, same_body, body_sha256)
-    SELECT source, event_id, same_body, sha256(%(body)b) FROM event
+    INSERT INTO webhook_duplicates (source, event_id, same_body, body_sha256, received_at)
+    SELECT source, event_id, same_body, sha256(%(body)b), now() - %(age)s::interval FROM event
 )
 SELECT id, same_body
   FROM event, (SELECT CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')

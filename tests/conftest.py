@@ -21,6 +21,9 @@ from psycopg.conninfo import make_conninfo
 
 from processor import migrations, postgres, postgres_binaries
 
+# A receiver that a test starts keeps a spool only where the test says, and never one of whoever runs the tests.
+os.environ.setdefault("SPOOL_DIR", "off")
+
 PREFIX = f"inbox_{os.getpid()}"
 NUMBERS = count(1)
 KEPT_TABLE = "webhook_migrations"

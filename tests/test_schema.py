@@ -28,7 +28,7 @@ NAMES = {
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
-    "headers", "body", "payload", "parse_error", "occurred_at",
+    "headers", "body", "payload", "parse_error", "occurred_at", "age",
 )  # fmt: skip
 STATEMENTS = sorted(
     file.name.removesuffix(".sql") for file in files(statements).iterdir() if file.name.endswith(".sql")
