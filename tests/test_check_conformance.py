@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from receiver.conformance import strain, wire
 from receiver.conformance.items import in_order, run
 from receiver.conformance.probes import probe_database
 from receiver.conformance.trial import Trial
+from receiver.conformance.unseen import UNSEEN as UNSEEN_ITEMS
 from tests.http_receiver import rows, settings
 from tests.processes import free_port
 from tests.receiver_fixtures import BASE_URL, SECRETS, SOURCES, connection, db, receiver, start
@@ -196,3 +198,13 @@ def test_the_first_delivery_after_a_run_is_stored_like_any_other(play, receiver)
     list(run(play("agent"), frozenset({"C19", "C23", "C24", "C29"})))
 
     assert reminder("the next").to(receiver).status == 200
+
+
+def test_the_page_has_every_item_as_it_is():
+    page = Path(__file__).parents[1] / "docs/conformance.md"
+    reasons = {number: f"skipped: {why}" for number, _, _, why in UNSEEN_ITEMS}
+
+    assert [line for line in page.read_text().splitlines() if line.startswith("| C")] == [
+        f"| {one.number} | {one.title} | {one.expected} | {'slow' if one.slow else reasons.get(one.number, '')} |"
+        for one in in_order()
+    ]
