@@ -81,7 +81,7 @@ def another_source(trial: Trial) -> str:
     """Sign with the secret of each other source that is configured here."""
     if not trial.others:
         raise Skipped("no other source with another secret is configured here")
-    return refused(trial, *(trial.signed(secret=other.secrets[0].value) for other in trial.others))
+    return refused(trial, *(trial.signed(secret=signing.secret_of(other)) for other in trial.others))
 
 
 @item("C13", "every cause of a refusal answered alike", "one status, headers and body")
@@ -91,7 +91,7 @@ def alike(trial: Trial) -> str:
     no_proof = with_proof(trial.source, genuine, None)
     causes = [no_proof, with_proof(trial.source, genuine, "x"), trial.forged(), _unsigned(trial), trial.forged(b"{")]
     causes += [trial.signed(timestamp="1000000000")] if signing.signs_time(trial.source) else []
-    causes += [trial.signed(secret=other.secrets[0].value) for other in trial.others[:1]]
+    causes += [trial.signed(secret=signing.secret_of(other)) for other in trial.others[:1]]
     replies = [trial.send(cause) for cause in causes]
     return expect(len({face(one) for one in replies}) == 1, f"{told(replies)}{differing(replies)}")
 

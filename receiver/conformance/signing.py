@@ -22,6 +22,11 @@ def speaks_standard(source: Source) -> bool:
     return source.provider == "agent" and any(secret.value.startswith(b"whsec_") for secret in source.secrets)
 
 
+def secret_of(source: Source) -> bytes:
+    """Return the secret that the source's provider signs with now."""
+    return source.secrets[0].value
+
+
 def signs_time(source: Source) -> bool:
     """Tell whether a delivery carries a signed time, after which it is stale."""
     scheme = getattr(source.options, "hmac", None)
@@ -51,8 +56,8 @@ def body_of(source: Source, sample: Sample, now: datetime) -> bytes:
 
 
 def sign(source: Source, body: bytes, timestamp: str, secret: bytes = b"") -> Delivery:
-    """Return *body* as a delivery, signed with *secret* or the first of the source's, at *timestamp* if at any."""
-    secret = secret or source.secrets[0].value
+    """Return *body* as a delivery, signed with *secret* or the source's own, at *timestamp* if at any."""
+    secret = secret or secret_of(source)
     media = FORM if source.provider == "twilio" else "application/jwt" if source.provider == "dialpad" else ""
     headers = {"content-type": media} if media else JSON
     plain = Delivery("POST", source.base_url, source.paths[0], headers, body)

@@ -47,7 +47,7 @@ class Trial:
         self.behind = bool(to)
         self.to = to or base_url
         self.host = public.netloc
-        self.others = [one for one in others if one.secrets and one.secrets[0].value != source.secrets[0].value]
+        self.others = [one for one in others if one.secrets and signing.secret_of(one) != signing.secret_of(source)]
         self.probe = probe
         self.sends = sends
         self.replies: list[Reply] = []

@@ -70,14 +70,20 @@ def no_deduplication(patch, conn):
 @flaw("C3", by_chance="C34")
 def check_then_insert(patch, conn):
     """Look whether the key is there, and insert it if not: two at once both find nothing."""
-    looked = b"""
-        WHERE NOT EXISTS (SELECT 1 FROM webhook_events WHERE source = %(source)s AND event_id = %(event_id)s)
-          AND pg_sleep(0.03) IS NOT NULL
-    """
+    real, clause = receiver.store.insert, b"ON CONFLICT (source, event_id) DO NOTHING"
     statement = sql.load("insert_event")
-    assert b"ON CONFLICT (source, event_id) DO NOTHING" in statement
-    replaced = statement.replace(b"ON CONFLICT (source, event_id) DO NOTHING", looked)
-    patch.setattr(receiver.store, "load", lambda name: replaced if name == "insert_event" else sql.load(name))
+    assert clause in statement
+    unsure = statement.replace(clause, b"")
+    patch.setattr(receiver.store, "load", lambda name: unsure if name == "insert_event" else sql.load(name))
+
+    async def insert(conn, row, **more):
+        look = "SELECT id FROM webhook_events WHERE source = %(source)s AND event_id = %(event_id)s"
+        if found := await (await conn.execute(look, row)).fetchone():
+            return Saved(found[0], duplicate=True)
+        await asyncio.sleep(0.03)
+        return await real(conn, row, **more)
+
+    patch.setattr(receiver.store, "insert", insert)
 
 
 @flaw("attempted again")
