@@ -50,6 +50,7 @@ def cli() -> None:
     receiver spool status                 what waits on this machine for the database
     receiver send agent call.completed    a signed sample to a running receiver
     receiver check twilio --url URL       Twilio, played against a deployment
+    receiver check conformance --url URL  everything a receiver must stand, tried on a deployment
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
 

@@ -191,7 +191,7 @@ def test_a_malformed_element_is_refused(element, receiver, db):
     assert_refused(standard(receiver, str(NOW), element=element), db)
 
 
-@pytest.mark.parametrize("element", ["v1 {}", "v2,x {}", "v1,bad v1, , {}", "{} v1,bad"])
+@pytest.mark.parametrize("element", ["v1 {}", "v2,x {}", "v1,bad v1, , {}", "{} v1,bad", "v1,bad, {}", "{}, v1,bad"])
 def test_a_right_element_counts_among_others(element, receiver, db):
     assert standard(receiver, str(NOW), element=element).status == 200
 
