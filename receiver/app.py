@@ -95,6 +95,8 @@ def create_app(
         ],
         lifespan=lifespan,
     )
+    app.state.refused = refusals.count  # for the server: it refuses what is no request
+    app.state.draining = False  # the server says so at its end
     # Not a route: none matches every path, and what no route matches is answered in words.
     app.router.default = Door(settings, store, refusals, now, receipt_deadline)
     app.router.redirect_slashes = False  # a signed request is never redirected
@@ -113,8 +115,10 @@ class Health:
         """Answer 200 as long as the event loop turns."""
         return PlainTextResponse("ok\n")
 
-    async def ready(self, _request: Request) -> Response:
+    async def ready(self, request: Request) -> Response:
         """Answer 200 when the database answers and has its tables, else 503 and why."""
+        if request.app.state.draining:
+            return JSONResponse({"ready": False, "reasons": ["draining"]}, status_code=503)
         if time.monotonic() - self.checked_at >= READY_SECONDS:
             self.reason = await self.store.ready()
             self.checked_at = time.monotonic()
@@ -149,7 +153,7 @@ class Door:
         try:
             response = await self._receive(source, scope, receive)
         except Gone:
-            log.info("delivery broken off source=%s", _name(source))
+            self.refusals.count(_name(source), 400, "the body broke off")
             return
         await response(scope, receive, send)
 

@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,8 +28,6 @@ from sql import database
 from sql import log as log_lines
 
 UNAVAILABLE, BAD_CONFIGURATION = 69, 78
-KEEP_ALIVE = 75  # seconds; longer than a proxy in front keeps an idle connection, so that it isn't cut under it
-DRAIN = 10  # seconds for requests under way at SIGTERM
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -62,52 +59,48 @@ cli.add_command(check)
     type=click.IntRange(0, 65535),
     help="Port; 0 takes a free one.",
 )
-def run(host: str, port: int) -> None:
-    """Take deliveries until SIGTERM or Ctrl-C; then finish those under way.
+@click.option(
+    "--drain",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="Seconds after SIGTERM in which idle keep-alive connections may carry one more request each.",
+)
+@click.option(
+    "--handover",
+    envvar="HANDOVER",
+    show_envvar=True,
+    metavar="PATH",
+    help="Unix socket by which a receiver takes the port over from the one that runs, which then ends.",
+)
+def run(*, host: str, port: int, drain: float, handover: str | None) -> None:
+    """Take deliveries until SIGTERM or Ctrl-C; then finish those under way. A second signal ends it at once.
 
     Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
     TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
     URL: set BASE_URL to what is configured at Twilio, whatever proxy stands in front.
+
+    Sockets that systemd passes (LISTEN_FDS) are served in place of --host and --port.
     """
     # Imported here: the other commands need no server.
-    import uvicorn  # noqa: PLC0415
-
+    from receiver import server  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
+    from receiver.listeners import Handover, Taken, activated, bound  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it serves
     log_lines.to_stream(os.environ)
     settings = from_environ(os.environ)
-    port = port or _free_port(host)
+    heir = Handover(handover) if handover else None
+    try:
+        listeners = activated(os.environ) or (heir and heir.take()) or bound(host, port)
+    except Taken as error:
+        _fail([str(error)], 1)
+    if listeners[0].family != socket.AF_UNIX:
+        port = listeners[0].getsockname()[1]
     for source in settings.sources:
         for url in urls(source, f"http://{host}:{port}"):
             click.echo(f"{source.name:<16} {url}", err=True)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            host=host,
-            port=port,
-            workers=1,  # else WEB_CONCURRENCY counts, which platforms set
-            http="h11",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=DRAIN,
-        )
-    )
-
-    def stop(*_: object) -> None:
-        if not server.started:
-            sys.exit(0)
-
-    # uvicorn handles both while it serves, and raises them again at its end, where they mean nothing more.
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    with suppress(SystemExit):  # uvicorn's own code for what kept it from starting, 3, is another one of ours
-        server.run()
-    if not server.started:
-        sys.exit(1)
+    server.run(server.Server(create_app(settings), listeners), drain, heir)
 
 
 @cli.command()
@@ -221,11 +214,6 @@ def curl_command(delivery: Delivery, to: str) -> str:
 def urls(source: Source, local: str) -> list[str]:
     """Return the source's URLs: public where its base URL is known, else local ones."""
     return [(source.base_url or local) + path for path in source.paths]
-
-
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 cli.add_command(cli_refusals.refusals)
