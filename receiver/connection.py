@@ -78,6 +78,7 @@ class Connection:
         self.due = loop.time() + self.limits.receipt
         self.reader = asyncio.StreamReader(limit=HEAD_MAX)
         protocol = asyncio.StreamReaderProtocol(self.reader)
+        self.accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ)  # else the kernel keeps 4 MB of answers
         try:
             self.transport, _ = await loop.connect_accepted_socket(lambda: protocol, self.accepted)
         except OSError:  # it has hung up already
@@ -87,7 +88,7 @@ class Connection:
         self.writer = asyncio.StreamWriter(self.transport, protocol, self.reader, loop)
         try:
             with suppress(OSError, BrokenOff):
-                while await self._exchange():
+                while not self.transport.is_closing() and await self._exchange():
                     pass
                 await self._linger()
         finally:
@@ -154,6 +155,8 @@ class Connection:
         try:
             async with asyncio.timeout_at(self.due):
                 data = await self.body.read()
+        except TimeoutError:  # an OSError, too
+            raise
         except (BrokenOff, OSError):
             return {"type": "http.disconnect"}
         except Malformed:

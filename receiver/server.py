@@ -24,6 +24,8 @@ log = logging.getLogger("receiver")
 
 RESERVE = 64  # files for the database, the log and the like
 FINISH = 15.0  # seconds for requests under way at the end: to arrive, to be stored, to be answered
+AT_ONCE = 16  # connections accepted before those that are open get a turn
+RETRY = 0.1  # seconds to the next look whether there is room
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -38,20 +40,19 @@ class Server:
         self.house.full = self._cut_largest
         self.room = min(limits.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVE)
         self.open: dict[Connection, asyncio.Task[None]] = {}
-        self.ended = asyncio.Event()  # a connection has, since this was cleared
         self.stopping = asyncio.Event()
+        self.paused = True  # does not accept
         self.drain = 0.0
         self.told_at = -60.0
 
     async def serve(self, started: Callable[[], None] = lambda: None) -> None:
         """Serve until stop(). Calls *started* when it accepts."""
         async with self.app.router.lifespan_context(self.app):
-            accepting = [asyncio.create_task(self._accept(listener)) for listener in self.listeners]
+            for listener in self.listeners:
+                listener.setblocking(False)
+            self._resume()
             started()
             await self.stopping.wait()
-            for task in accepting:
-                task.cancel()
-            await asyncio.wait(accepting)
             await self._end()
 
     def stop(self, drain: float) -> None:
@@ -60,39 +61,48 @@ class Server:
         self.app.state.draining = self.house.draining = True
         self.stopping.set()
 
-    async def _accept(self, listener: socket.socket) -> None:
-        listener.setblocking(False)
-        while True:
-            while len(self.open) >= self.room:
-                self._cut_slowest()
-                self.ended.clear()
-                await self.ended.wait()
-            try:
-                accepted, _ = await asyncio.get_running_loop().sock_accept(listener)
-            except OSError as error:
-                # Of a connection that broke off in the queue, or out of files: then those that end make room.
-                if error.errno in EXHAUSTED:
-                    self._tell("out of files or memory")
-                    self._cut_slowest()
-                    await asyncio.sleep(0.1)
-            else:
-                self._begin(accepted)
+    def _resume(self) -> None:
+        """Accept what comes, as long as there is room."""
+        if self.paused and not self.stopping.is_set():
+            self.paused = False
+            for listener in self.listeners:
+                asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _pause(self) -> None:
+        self.paused = True
+        for listener in self.listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take some of the connections that wait. No coroutine: one that is cancelled may lose what it accepted."""
+        try:
+            for _ in range(AT_ONCE):
+                if len(self.open) >= self.room:
+                    self._make_room(f"all {self.room} connections are taken")
+                    return
+                self._begin(listener.accept()[0])
+        except OSError as error:  # BlockingIOError: that was all; or it broke off in the queue
+            if error.errno in EXHAUSTED:
+                self._make_room("out of files or memory")
 
     def _begin(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
         connection = Connection(self.house, accepted)
         self.open[connection] = task = asyncio.create_task(connection.run())
 
         def end(_task: asyncio.Task[None]) -> None:
             del self.open[connection]
-            self.ended.set()
+            self._resume()
 
         task.add_done_callback(end)
 
-    def _cut_slowest(self) -> None:
-        """Make room: of those that wait for their client the oldest, rather one that was never answered."""
+    def _make_room(self, cause: str) -> None:
+        """Cut the oldest of those that wait for their client, rather one that was never answered; accept after that."""
+        self._pause()
+        asyncio.get_running_loop().call_later(RETRY, self._resume)  # whether or not one ends
         waiting = [one for one in self.open if one.doing is not Doing.AT_WORK]
         if waiting:
-            self._tell(f"all {len(self.open)} connections are taken")
+            self._tell(cause)
             min(waiting, key=lambda one: (one.doing is not Doing.ENDING, one.answers > 0)).cut()
 
     def _cut_largest(self) -> None:
@@ -106,6 +116,7 @@ class Server:
 
     async def _end(self) -> None:
         """Answer who is there already, then end."""
+        self._pause()
         for listener in self.listeners:
             self._accept_queued(listener)
             listener.close()
@@ -123,9 +134,7 @@ class Server:
         """Take what the kernel has accepted for us: it resets what is in the queue of the last listener to close."""
         try:
             while True:
-                accepted, _ = listener.accept()
-                accepted.setblocking(False)
-                self._begin(accepted)
+                self._begin(listener.accept()[0])
         except OSError:
             return
 
