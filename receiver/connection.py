@@ -67,7 +67,8 @@ class Connection:
         self.house = house
         self.limits = house.limits
         self.accepted = accepted
-        self.doing = Doing.AT_WORK
+        self.doing = Doing.WAITING
+        self.unwanted = False
         self.answers = 0
         self.held = 0  # bytes of the present request's body
         self.transport: asyncio.Transport | None = None
@@ -78,8 +79,8 @@ class Connection:
         self.due = loop.time() + self.limits.receipt
         self.reader = asyncio.StreamReader(limit=HEAD_MAX)
         protocol = asyncio.StreamReaderProtocol(self.reader)
-        self.accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ)  # else the kernel keeps 4 MB of answers
         try:
+            self.accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ)  # else the kernel keeps 4 MB of answers
             self.transport, _ = await loop.connect_accepted_socket(lambda: protocol, self.accepted)
         except OSError:  # it has hung up already
             self.accepted.close()
@@ -88,7 +89,7 @@ class Connection:
         self.writer = asyncio.StreamWriter(self.transport, protocol, self.reader, loop)
         try:
             with suppress(OSError, BrokenOff):
-                while not self.transport.is_closing() and await self._exchange():
+                while not self.unwanted and await self._exchange():
                     pass
                 await self._linger()
         finally:
@@ -97,6 +98,7 @@ class Connection:
 
     def cut(self) -> None:
         """End it at once; whoever reads from it finds its end."""
+        self.unwanted = True
         if self.transport is not None:
             self.transport.abort()
 
