@@ -126,7 +126,7 @@ TARGETS = [
     "/webhooks/../webhooks/agent", "/webhooks/%61gent", "/webhooks/agent%2f", "/webhooks/agent;x", "/webhooks/agent%00",
     "/webhooks/agent%0d%0aFAKE", "/webhooks/agent%ff", "/%2e%2e%2f%2e%2e%2fetc/passwd", "/../../etc/passwd", "//w/a",
     "/webhooks/{source}", "/webhooks/%7B0.__class__%7D", "/webhooks/'%20OR%201=1", "/livez/", "/readyz/x", "*",
-    "/" + "a" * 4096, "http://inbox.test/webhooks/agent", "/favicon.ico", "/docs", "/openapi.json", "/metrics",
+    "/" + "a" * 4096, "http://inbox.test/nowhere", "/favicon.ico", "/docs", "/openapi.json", "/metrics",
 ]  # fmt: skip
 REFUSED = re.compile(r"delivery refused source=\w+ status=4\d\d cause=[\w :;,.?'-]+?( and \d+ more in \d+ s)?")
 
