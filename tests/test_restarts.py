@@ -181,12 +181,19 @@ def test_f41_take_overs_under_traffic_fail_no_request(fresh_dsn, tmp_path):
         assert conn.execute("SELECT count(*) >= %s FROM webhook_events", [sender.outcomes["200"]]).fetchone() == (True,)
 
 
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", "receiver", "run"])
+"""
+
+
 def activated(dsn, listener):
     """Start a receiver as systemd does: its socket is descriptor 3, and LISTEN_PID its own process id."""
-    script = f"exec 3<&{listener.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec {sys.executable} -m receiver run"
     return subprocess.Popen(
-        ["/bin/sh", "-c", script], env={**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET},
-        pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL,
+        [sys.executable, "-c", AS_SYSTEMD, str(listener.fileno())], stderr=subprocess.DEVNULL,
+        env={**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET}, pass_fds=[listener.fileno()],
     )  # fmt: skip
 
 
@@ -194,8 +201,10 @@ def test_a_socket_of_systemd_outlives_the_receivers_that_serve_it(dsn):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         first = activated(dsn, listener)
-        wait_for(lambda: answers(port))
-        first.terminate()
+        try:
+            wait_for(lambda: answers(port))
+        finally:
+            first.terminate()
         assert first.wait(DEADLINE) == 0
 
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as waiting:

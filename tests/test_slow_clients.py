@@ -125,6 +125,7 @@ def test_who_takes_no_answers_is_cut(served):
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 3 * MAX_BODY])
 def test_who_sends_all_of_a_body_that_is_refused_still_reads_why(size, served):
     with connect(served(linger=PATIENT)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # so that it isn't all on its way at once
         client.sendall(HEAD.replace(b"100", b"%d" % size) + b"x" * size)
 
         assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
