@@ -90,7 +90,7 @@ def test_a_server_that_takes_no_more_connections_keeps_those_it_has(server, db, 
 
         assert send(receiver, [2]) == [200]
         said = tmp_path / "log"
-        with processor(server.dsn, "--interval", "0.2", *HANDLERS, log=str(said)):
+        with said.open("ab") as log, processor(server.dsn, "--interval", "0.2", *HANDLERS, stderr=log):
             wait_for(lambda: "too many clients" in said.read_text())
             taken.close()
             event = add(db, "fault.note")
