@@ -141,7 +141,7 @@ def test_a_processor_on_a_standby_says_so_and_waits(servers, primary, tmp_path, 
     primary.execute("CREATE TABLE effects (event bigint)")
     event = add(primary, "fault.note")
     said = tmp_path / "log"
-    with processor(servers.standby.dsn, "--interval", "0.2", *HANDLERS, log=str(said)):
+    with said.open("wb") as log, processor(servers.standby.dsn, "--interval", "0.2", *HANDLERS, stderr=log):
         wait_for(lambda: "the server is a standby" in said.read_text())
         servers.primary.kill()
         servers.promote()
