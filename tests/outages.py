@@ -1,5 +1,7 @@
 """A PostgreSQL of a module's own, that its tests stop and start, and receivers with a spool before it."""
 
+import http.client
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,20 +66,32 @@ def database(own_database):
     return own_database
 
 
+def get(port: int, path: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
 class Running:
     """A real receiver with a spool in *directory*."""
 
-    def __init__(self, dsn: str, directory: Path, **environ: str) -> None:
+    def __init__(self, dsn: str, directory: Path, options: tuple[str, ...] = ()) -> None:
         self.port = free_port()
         with pytest.MonkeyPatch.context() as patched:
-            for name, value in {"SPOOL_DIR": str(directory), **environ}.items():
-                patched.setenv(name, value)
-            self.command = Command(dsn, "receiver", "run", "--port", str(self.port))
+            patched.setenv("SPOOL_DIR", str(directory))
+            self.command = Command(dsn, "receiver", "run", "--port", str(self.port), *options)
         wait_for(lambda: answers(self.port))
 
     def send(self, event_id: str, **fields: Any) -> int:
         """Send a signed delivery; return the status."""
         return post(self.port, *agent_event(event_id, **fields))
+
+    def ready(self) -> Any:
+        """Return what /readyz says."""
+        return json.loads(get(self.port, "/readyz"))
 
     def kill(self) -> None:
         self.command.process.kill()
@@ -85,8 +99,8 @@ class Running:
 
 
 @contextmanager
-def spooling(dsn: str, directory: Path, **environ: str) -> Iterator[Running]:
-    running = Running(dsn, directory, **environ)
+def spooling(dsn: str, directory: Path, options: tuple[str, ...] = ()) -> Iterator[Running]:
+    running = Running(dsn, directory, options)
     try:
         yield running
     finally:
