@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from starlette.applications import Starlette
@@ -20,6 +21,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
+from receiver.proof import proven_by
+from receiver.quarantine import Quarantine
 from receiver.refusals import EVERY, Refusals
 from receiver.settings import MAX_BODY, BadSettings, Settings, Source, from_environ
 from receiver.store import DEADLINE, Store, Unavailable
@@ -67,25 +70,19 @@ def create_app(
     refusals_every: float = EVERY,
 ) -> Starlette:
     """Return the ASGI app. *now*: the clock, unix seconds, that signed timestamps are held against."""
-    for source in settings.sources:
-        for secret in source.secrets:
-            if len(secret.value) < source.adapter.SECRET_BYTES:
-                log.warning(
-                    "secret short source=%s secret=%s; expected %d bytes or more",
-                    source.name,
-                    secret.name,
-                    source.adapter.SECRET_BYTES,
-                )
     store = Store(settings.dsn, deadline)
     refusals = Refusals(settings.dsn, refusals_every)
+    quarantine = Quarantine(settings.dsn, settings.quarantine, refusals_every)
     health = Health(store)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await store.open()
         refusals.start()
+        quarantine.start()
         yield
         await refusals.stop()
+        await quarantine.stop()
         await store.close()
 
     app = Starlette(
@@ -96,7 +93,8 @@ def create_app(
         lifespan=lifespan,
     )
     # Not a route: none matches every path, and what no route matches is answered in words.
-    app.router.default = Door(settings, store, refusals, now, receipt_deadline)
+    app.state.door = Door(settings, store, refusals, quarantine, now, receipt_deadline)
+    app.router.default = app.state.door
     app.router.redirect_slashes = False  # a signed request is never redirected
     return app
 
@@ -126,19 +124,27 @@ class Health:
 class Door:
     """The ASGI endpoint of every source."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - it is where all parts meet
         self,
         settings: Settings,
         store: Store,
         refusals: Refusals,
+        quarantine: Quarantine,
         now: Callable[[], float],
         receipt_deadline: float,
     ) -> None:
-        self.by_path = {path.encode(): source for source in settings.sources for path in source.paths}
         self.store = store
         self.refusals = refusals
+        self.quarantine = quarantine
         self.now = now
         self.receipt_deadline = receipt_deadline
+        self.use(settings.sources)
+
+    def use(self, sources: tuple[Source, ...]) -> None:
+        """Take these sources from the next request on; one under way keeps the source it came to."""
+        for source in sources:
+            _warn_of_secrets(source, self.now())
+        self.by_path = {path.encode(): source for source in sources for path in source.paths}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -170,10 +176,12 @@ class Door:
         base_url = source.base_url if source else ""
         delivery = Delivery(method, base_url, _target(scope), headers, body)
         try:
-            await self._examine(self._authenticate, source, delivery)
+            proof = await self._examine(self._authenticate, source, delivery)
         except BadSignature as error:
+            self.quarantine.keep(_name(source), delivery, str(error), self.by_path.values())
             return self._refuse(source, 401, str(error))
         assert source is not None  # noqa: S101 - nobody authenticates at an unknown path
+        delivery = replace(delivery, verified_by=proof)
         events = await self._examine(_identify, source, delivery)
         return await self._keep(source, delivery, events)
 
@@ -183,24 +191,15 @@ class Door:
             return how(source, delivery)
         return await asyncio.to_thread(how, source, delivery)
 
-    def _authenticate(self, source: Source | None, delivery: Delivery) -> None:
-        """Return if one of the source's secrets proves *delivery*, else raise BadSignature."""
+    def _authenticate(self, source: Source | None, delivery: Delivery) -> str | None:
+        """Return the name of the source's secret that proves *delivery*, else raise BadSignature; None: needs none."""
         if source is None:
             # About the work that a known source does, so that time tells little of which paths exist.
             hmac.digest(b"nobody", delivery.body, "sha256")
             raise BadSignature("no such source")
         if not source.secrets:
-            return  # settings let this pass for a source that says insecure = true, and for no other
-        for secret in source.secrets:
-            try:
-                source.adapter.verify(delivery, secret.value, source.options, self.now())
-            except BadSignature as error:
-                failure = error
-            except Exception as error:  # noqa: BLE001 - a stranger's bytes must never make a 500
-                failure = BadSignature(f"{source.provider}: verifying raised {type(error).__name__}")
-            else:
-                return
-        raise failure
+            return None  # settings let this pass for a source that says insecure = true, and for no other
+        return proven_by(source, delivery, self.now())
 
     async def _keep(self, source: Source, delivery: Delivery, events: list[Identity]) -> Response:
         try:
@@ -209,7 +208,9 @@ class Door:
             log.error("delivery not stored source=%s status=503 cause=%s", source.name, error)
             return Response(status_code=503, headers={"retry-after": "5"})
         for event, row in zip(events, saved, strict=True):
-            if not row.duplicate:
+            if row.id is None:
+                log.info("delivery repeated source=%s type=%s of a deleted event", source.name, event.event_type)
+            elif not row.duplicate:
                 log.info("delivery stored source=%s type=%s id=%d", source.name, event.event_type, row.id)
             elif row.same_body:
                 log.info("delivery repeated source=%s type=%s id=%d", source.name, event.event_type, row.id)
@@ -273,6 +274,21 @@ def _identify(source: Source, delivery: Delivery) -> list[Identity]:
     except Exception as error:  # noqa: BLE001 - what is authentic is kept, whatever our reading of it
         log.error("delivery not understood source=%s cause=%s", source.name, type(error).__name__)
         return [unparseable(delivery, f"{source.provider}: identifying raised {type(error).__name__}")]
+
+
+def _warn_of_secrets(source: Source, now: float) -> None:
+    for secret in source.secrets:
+        if len(secret.value) < source.adapter.SECRET_BYTES:
+            log.warning(
+                "secret short source=%s secret=%s; expected %d bytes or more",
+                source.name,
+                secret.name,
+                source.adapter.SECRET_BYTES,
+            )
+        if dates := secret.dates(now):
+            log.warning("secret %s source=%s secret=%s", dates, source.name, secret.name)
+    if source.secrets and not any(secret.counts(now) for secret in source.secrets):
+        log.error("no secret counts now source=%s; every delivery will be refused", source.name)
 
 
 def _name(source: Source | None) -> str:

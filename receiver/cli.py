@@ -63,7 +63,7 @@ cli.add_command(check)
     help="Port; 0 takes a free one.",
 )
 def run(host: str, port: int) -> None:
-    """Take deliveries until SIGTERM or Ctrl-C; then finish those under way.
+    """Take deliveries until SIGTERM or Ctrl-C; then finish those under way. SIGHUP reads sources and secrets again.
 
     Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
     TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
@@ -73,6 +73,7 @@ def run(host: str, port: int) -> None:
     import uvicorn  # noqa: PLC0415
 
     from receiver.app import create_app  # noqa: PLC0415
+    from receiver.reload import on_hangup  # noqa: PLC0415
 
     log_lines.to_stream(os.environ)
     settings = from_environ(os.environ)
@@ -80,9 +81,11 @@ def run(host: str, port: int) -> None:
     for source in settings.sources:
         for url in urls(source, f"http://{host}:{port}"):
             click.echo(f"{source.name:<16} {url}", err=True)
+    app = create_app(settings)
+    on_hangup(app.state.door)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            app,
             host=host,
             port=port,
             workers=1,  # else WEB_CONCURRENCY counts, which platforms set

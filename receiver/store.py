@@ -41,11 +41,14 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of one event: its row, and whether it was there already, from these bytes or from others."""
+    """What became of one event: its row, and whether it was there already, from these bytes or from others.
 
-    id: int
+    id, same_body: None of a duplicate whose event has been deleted.
+    """
+
+    id: int | None
     duplicate: bool
-    same_body: bool = True
+    same_body: bool | None = True
 
 
 class Store:
@@ -143,9 +146,13 @@ async def _within(seconds: float, call: Awaitable[object]) -> None:
     task.result()
 
 
-async def _insert(conn: AsyncConnection, row: dict[str, object]) -> Saved:
+async def _insert(conn: AsyncConnection, row: dict[str, object], *, again: bool = False) -> Saved:
     try:
         cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
+    except psycopg.errors.SerializationFailure:
+        if again:
+            raise
+        return await _insert(conn, row, again=True)  # retention took the event meanwhile; now its tombstone is seen
     except (
         psycopg.DataError,
         psycopg.errors.ProgramLimitExceeded,
@@ -158,8 +165,8 @@ async def _insert(conn: AsyncConnection, row: dict[str, object]) -> Saved:
         return await _insert(conn, {**row, "payload": None, "parse_error": refused})
     if (stored := await cursor.fetchone()) is not None:
         return Saved(stored, duplicate=False)
-    again = await conn.execute(load("insert_duplicate"), row)
-    found = await again.fetchone()
+    repeated = await conn.execute(load("insert_duplicate"), row)
+    found = await repeated.fetchone()
     if found is None:
         raise Unavailable("the first delivery's row went away meanwhile")
     return Saved(found[0], duplicate=True, same_body=found[1])
@@ -183,4 +190,5 @@ def _row(source: Source, delivery: Delivery, event: Identity) -> dict[str, objec
         "payload": event.payload,
         "parse_error": event.parse_error,
         "occurred_at": event.occurred_at,
+        "verified_by": delivery.verified_by,
     }

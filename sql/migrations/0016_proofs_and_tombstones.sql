@@ -1,0 +1,33 @@
+-- Which secret proved an event; and the keys of deleted events, so that a captured request is never an event again.
+
+ALTER TABLE webhook_events ADD COLUMN verified_by text;
+COMMENT ON COLUMN webhook_events.verified_by IS
+    'name of the secret that proved it, or who released it from quarantine; NULL: insecure = true, our own, or before 0.2';
+
+-- No foreign key and no other index: a row is looked up by its key with every delivery, and written once.
+CREATE TABLE webhook_tombstones (
+    source     text        NOT NULL,
+    event_id   text        NOT NULL,
+    deleted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (source, event_id)
+);
+CREATE INDEX webhook_tombstones_deleted ON webhook_tombstones USING brin (deleted_at);
+COMMENT ON TABLE webhook_tombstones IS
+    'Keys of events that retention or a purge deleted: one delivered again is a duplicate. DELETE a row to let it in.';
+
+ALTER TABLE webhook_duplicates ALTER COLUMN same_body DROP NOT NULL;
+COMMENT ON COLUMN webhook_duplicates.same_body IS
+    'false: same event_id, other bytes; the first delivery''s body was kept. NULL: the event had been deleted';
+
+-- Asked of an event that was just inserted. The insert has looked for a tombstone, too, but with its statement's
+-- snapshot: where a prune deletes the event and commits after that was taken, the insert waits for the prune, and then
+-- finds neither row nor tombstone. VOLATILE: the query in here has a snapshot of its own, taken after the wait.
+CREATE FUNCTION webhook_is_new(source text, event_id text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
+BEGIN
+    IF EXISTS (SELECT FROM webhook_tombstones AS gone
+                WHERE gone.source = webhook_is_new.source AND gone.event_id = webhook_is_new.event_id) THEN
+        RAISE serialization_failure USING MESSAGE = 'the event was deleted while it was delivered again; insert it again';
+    END IF;
+    RETURN true;
+END $$;
