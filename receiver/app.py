@@ -182,7 +182,7 @@ class Door:
             return self._refuse(source, 401, str(error))
         assert source is not None  # noqa: S101 - nobody authenticates at an unknown path
         delivery = replace(delivery, verified_by=proof)
-        events = await self._examine(_identify, source, delivery)
+        events = await self._examine(identified, source, delivery)
         return await self._keep(source, delivery, events)
 
     async def _examine(self, how: Callable[[S, Delivery], T], source: S, delivery: Delivery) -> T:
@@ -268,7 +268,8 @@ def _target(scope: Scope) -> str:
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def _identify(source: Source, delivery: Delivery) -> list[Identity]:
+def identified(source: Source, delivery: Delivery) -> list[Identity]:
+    """Name every event of an authentic delivery; never raises."""
     try:
         return source.adapter.identify(delivery, source.options)
     except Exception as error:  # noqa: BLE001 - what is authentic is kept, whatever our reading of it

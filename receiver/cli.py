@@ -13,12 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from time import time
 from typing import Any
 
 import click
 import psycopg
 
-from receiver import cli_refusals
+from receiver import cli_quarantine, cli_refusals
 from receiver.check import check
 from receiver.delivery import Delivery
 from receiver.samples import TYPES, NoSample, Sample, build
@@ -43,6 +44,8 @@ def cli() -> None:
     receiver sources                      which sources are on, and their URLs
     receiver doctor                       what is wrong, and how it is mended
     receiver refusals --since 7d          what was refused, and why
+    receiver explain --file request.http  why its signature is not right
+    receiver quarantine list              refused deliveries that were kept; release lets them in
     receiver send agent call.completed    a signed sample to a running receiver
     receiver check twilio --url URL       Twilio, played against a deployment
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
@@ -120,8 +123,10 @@ def sources(*, as_json: bool) -> None:
     for source in sources_from(os.environ):
         found = urls(source, "http://127.0.0.1:8000")
         if as_json:
+            dates = {secret.name: words for secret in source.secrets if (words := secret.dates(time()))}
             row = {"source": source.name, "provider": source.provider, "app_id": source.app_id, "urls": found,
-                   "secrets": [secret.name for secret in source.secrets], "max_body": source.max_body}  # fmt: skip
+                   "secrets": [secret.name for secret in source.secrets],
+                   "dates": dates, "max_body": source.max_body}  # fmt: skip
             click.echo(json.dumps(row))
         else:
             for url in found:
@@ -171,6 +176,8 @@ def send(  # noqa: PLR0913 - one argument an option
     receiver send                                  which types there are
     receiver send twilio call.completed --id CA0123
     receiver send twilio call.answered --query campaign_id=spring --query contact_id=ann
+    receiver explain --file request.http  why its signature is not right
+    receiver quarantine list              refused deliveries that were kept; release lets them in
     receiver send agent call.failed --curl         the same as a curl command
     """  # noqa: D301 - see above
     to = receiver_at(to)
@@ -232,6 +239,9 @@ def _free_port(host: str) -> int:
 
 
 cli.add_command(cli_refusals.refusals)
+cli.add_command(cli_quarantine.held)
+cli.add_command(cli_quarantine.explain_one)
+cli.add_command(cli_quarantine.release)
 
 
 def main() -> None:

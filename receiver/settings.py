@@ -6,7 +6,7 @@ doesn't start, because a source without a secret would take anything, or refuse 
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,12 @@ def limits_from(environ: Mapping[str, str], faults: list[str]) -> Limits | None:
             return None
         numbers.append(int(text))
     return Limits(*numbers) if switch == "on" else None
+
+
+def source_of(target: str, sources: Sequence[Source]) -> Source | None:
+    """Return the source whose path that is, None where it is no source's."""
+    path = target.partition("?")[0]
+    return next((source for source in sources if path in source.paths), None)
 
 
 def public_url(text: str) -> str:
