@@ -1,4 +1,4 @@
-"""Why a delivery was refused: each thing that happens to one is found, and nothing is told that could be forged with."""
+"""Why a delivery was refused: each thing that happens to one is found, and nothing is told to forge with."""
 
 import hmac
 import json
