@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import click
 import psycopg
@@ -71,12 +72,12 @@ def held_show(*, identifier: int, raw: bool, as_json: bool) -> None:
 
 @click.command("explain")
 @click.argument("identifier", type=ID, required=False, metavar="[ID]")
-@click.option("--file", "file", type=click.File("rb"), help="A request saved as HTTP's text; - is stdin.")
+@click.option("--file", "file", metavar="PATH", help="A request saved as HTTP's text; - is stdin.")
 @click.option("--source", "name", help="The source it was meant for, where its path doesn't tell.")
 @click.option(
     "--at", type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z"]), help="When the --file's request came. Default: now."
 )
-def explain_one(*, identifier: int | None, file: BinaryIO | None, name: str | None, at: datetime | None) -> None:
+def explain_one(*, identifier: int | None, file: str | None, name: str | None, at: datetime | None) -> None:
     """Say why a delivery was not proven, by trying what may have happened to it against the configured secrets.
 
     \b
@@ -153,9 +154,11 @@ def _tell(told: Explanation, source: Source | None, delivery: Delivery) -> int:
     return 0
 
 
-def _read(file: BinaryIO) -> tuple[Delivery, list[str]]:
+def _read(file: str) -> tuple[Delivery, list[str]]:
     try:
-        return request_file.read(file.read())
+        return request_file.read(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    except OSError as error:
+        raise click.UsageError(f"--file: can't read {file!r}: {error.strerror}") from None
     except request_file.NoRequest as error:
         raise click.UsageError(f"--file: {error}") from None
 

@@ -8,6 +8,7 @@ from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -33,8 +34,8 @@ NOW = 1_795_168_800.0
 OLD_TOKEN = "fedcba9876543210fedcba9876543210"
 PAIRS = [("CallSid", "CA" + "1" * 32), ("CallStatus", "completed"), ("From", "+15555550100"), ("Note", "")]
 BODY = b'{"reminder_id": "rem_1", "event_type": "call_completed", "outcome": {"price": 1.50, "said": "caf\xc3\xa9/1"}}'
-HMAC = {"algorithm": "sha256", "payload_format": "{timestamp}.{body}"}
-SOURCES = [
+HMAC: dict[str, Any] = {"algorithm": "sha256", "payload_format": "{timestamp}.{body}"}
+SOURCES: list[dict[str, Any]] = [
     {"name": "twilio", "provider": "twilio", "paths": ["/webhooks/telephony/events"],
      "secrets": [{"ref": "env:TWILIO", "name": "new"},
                  {"ref": "env:OLD", "name": "old", "not_after": datetime(2026, 11, 1, tzinfo=UTC)}]},

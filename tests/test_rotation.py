@@ -214,7 +214,8 @@ def test_with_a_fault_the_old_sources_go_on_and_every_fault_is_logged(running):
 
 
 def test_no_request_is_dropped_while_sources_are_read_again(running, dsn):
-    statuses, stop = [], threading.Event()
+    statuses: list[int] = []
+    stop = threading.Event()
 
     def deliver():
         while not stop.is_set():

@@ -100,7 +100,7 @@ def event(**values):
 
 def test_a_prune_that_commits_while_its_event_is_delivered_again_wins(db, dsn):
     db.execute(statements.load("insert_event"), event(event_id="1"))
-    outcome = []
+    outcome: list[object] = []
 
     def deliver():
         with psycopg.connect(dsn, autocommit=True) as conn:
