@@ -41,6 +41,7 @@ from processor.supervisor import Supervisor
 from processor.workers import Crew
 from sql import database
 from sql import log as log_lines
+from sql.connection import Connection
 
 log = logging.getLogger("processor")
 
@@ -152,7 +153,7 @@ def run(  # noqa: PLR0913 - one argument an option
     log_lines.to_stream(os.environ)
     dsn = database.dsn(os.environ, "inbox-processor")
     load(modules)
-    connect = partial(psycopg.connect, dsn, **database.CONNECT)
+    connect = partial(Connection.connect, dsn, **database.CONNECT)
     scope = Scope(list(sources) or None, list(types) or None)
     leaving = threading.Event()
     stopping = until_signal(None if once or max_events else leaving)

@@ -1,7 +1,7 @@
 """Between the socket and the row: which source, is it genuine, which events, commit, answer.
 
 The order is the contract: nothing is parsed before it is proven, nothing is answered 2xx before it is
-committed, and whatever is wrong with a request's proof gets one and the same 401.
+committed or on the spool's disk, and whatever is wrong with a request's proof gets one and the same 401.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,11 +21,13 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
+from receiver.keeper import Keeper, Spooled
+from receiver.metrics import serve
 from receiver.proof import proven_by
 from receiver.quarantine import Quarantine
 from receiver.refusals import EVERY, Refusals
 from receiver.settings import MAX_BODY, BadSettings, Settings, Source, from_environ
-from receiver.store import DEADLINE, Store, Unavailable
+from receiver.store import DEADLINE, Saved, Unavailable
 from sql import log as log_lines
 
 S = TypeVar("S")
@@ -69,21 +71,27 @@ def create_app(
     deadline: float = DEADLINE,
     refusals_every: float = EVERY,
 ) -> Starlette:
-    """Return the ASGI app. *now*: the clock, unix seconds, that signed timestamps are held against."""
-    store = Store(settings.dsn, deadline)
+    """Return the ASGI app. *now*: the clock, unix seconds, that signed timestamps are held against.
+
+    Raises BadSettings for a spool that can't be used.
+    """
+    keeper = Keeper(settings, deadline)
     refusals = Refusals(settings.dsn, refusals_every)
     quarantine = Quarantine(settings.dsn, settings.quarantine, refusals_every)
-    health = Health(store)
+    health = Health(keeper)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        await store.open()
+        await keeper.open()
         refusals.start()
         quarantine.start()
+        server = settings.metrics_at and await serve(*settings.metrics_at, keeper.read)
         yield
+        if server:
+            server.close()
         await refusals.stop()
         await quarantine.stop()
-        await store.close()
+        await keeper.close()
 
     app = Starlette(
         routes=[
@@ -93,7 +101,7 @@ def create_app(
         lifespan=lifespan,
     )
     # Not a route: none matches every path, and what no route matches is answered in words.
-    app.state.door = Door(settings, store, refusals, quarantine, now, receipt_deadline)
+    app.state.door = Door(settings, keeper, refusals, quarantine, now, receipt_deadline)
     app.router.default = app.state.door
     app.router.redirect_slashes = False  # a signed request is never redirected
     return app
@@ -102,23 +110,21 @@ def create_app(
 class Health:
     """Whether the process lives, and whether it can store; the one never asks the database."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper = keeper
         self.checked_at = -READY_SECONDS
-        self.reason: str | None = None
+        self.found: dict[str, Any] = {}
 
     async def live(self, _request: Request) -> Response:
         """Answer 200 as long as the event loop turns."""
         return PlainTextResponse("ok\n")
 
     async def ready(self, _request: Request) -> Response:
-        """Answer 200 when the database answers and has its tables, else 503 and why."""
+        """Answer 200 when deliveries can be kept, in the database or the spool, else 503 and why not."""
         if time.monotonic() - self.checked_at >= READY_SECONDS:
-            self.reason = await self.store.ready()
+            self.found = await self.keeper.ready()
             self.checked_at = time.monotonic()
-        if self.reason is None:
-            return JSONResponse({"ready": True})
-        return JSONResponse({"ready": False, "reasons": [self.reason]}, status_code=503)
+        return JSONResponse(self.found, status_code=200 if self.found["ready"] else 503)
 
 
 class Door:
@@ -127,13 +133,13 @@ class Door:
     def __init__(  # noqa: PLR0913, PLR0917 - it is where all parts meet
         self,
         settings: Settings,
-        store: Store,
+        keeper: Keeper,
         refusals: Refusals,
         quarantine: Quarantine,
         now: Callable[[], float],
         receipt_deadline: float,
     ) -> None:
-        self.store = store
+        self.keeper = keeper
         self.refusals = refusals
         self.quarantine = quarantine
         self.now = now
@@ -203,26 +209,37 @@ class Door:
 
     async def _keep(self, source: Source, delivery: Delivery, events: list[Identity]) -> Response:
         try:
-            saved = await self.store.save(source, delivery, events)
+            kept = await self.keeper.save(source, delivery, events)
         except Unavailable as error:
+            self.keeper.metrics.count("requests_total", source=source.name, outcome="unavailable")
             log.error("delivery not stored source=%s status=503 cause=%s", source.name, error)
             return Response(status_code=503, headers={"retry-after": "5"})
-        for event, row in zip(events, saved, strict=True):
-            if row.id is None:
-                log.info("delivery repeated source=%s type=%s of a deleted event", source.name, event.event_type)
-            elif not row.duplicate:
-                log.info("delivery stored source=%s type=%s id=%d", source.name, event.event_type, row.id)
-            elif row.same_body:
-                log.info("delivery repeated source=%s type=%s id=%d", source.name, event.event_type, row.id)
-            else:
-                log.warning(
-                    "delivery repeated with another body source=%s type=%s id=%d; the first is kept",
-                    source.name,
-                    event.event_type,
-                    row.id,
-                )
+        self._tell(source, events, kept)
         answer = source.adapter.answer(delivery, source.options)
         return Response(answer.body, media_type=answer.media_type)
+
+    def _tell(self, source: Source, events: list[Identity], kept: list[Saved] | Spooled) -> None:
+        if isinstance(kept, Spooled):
+            outcome = "spooled"
+            for event in events:
+                log.info("delivery spooled source=%s type=%s", source.name, event.event_type)
+        else:
+            outcome = "repeated" if all(row.duplicate for row in kept) else "stored"
+            for event, row in zip(events, kept, strict=True):
+                if row.id is None:
+                    log.info("delivery repeated source=%s type=%s of a deleted event", source.name, event.event_type)
+                elif not row.duplicate:
+                    log.info("delivery stored source=%s type=%s id=%d", source.name, event.event_type, row.id)
+                elif row.same_body:
+                    log.info("delivery repeated source=%s type=%s id=%d", source.name, event.event_type, row.id)
+                else:
+                    log.warning(
+                        "delivery repeated with another body source=%s type=%s id=%d; the first is kept",
+                        source.name,
+                        event.event_type,
+                        row.id,
+                    )
+        self.keeper.metrics.count("requests_total", source=source.name, outcome=outcome)
 
     def _refuse(
         self, source: Source | None, status: int, cause: str, headers: dict[str, str] | None = None
@@ -232,6 +249,7 @@ class Door:
         *cause* is counted, logged and kept: a fixed text, with nothing of the request in it.
         """
         self.refusals.count(_name(source), status, cause)
+        self.keeper.metrics.count("requests_total", source=_name(source), outcome=str(status))
         return Response(status_code=status, headers=headers)
 
 

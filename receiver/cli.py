@@ -9,9 +9,11 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import time
 from typing import Any
@@ -19,12 +21,14 @@ from typing import Any
 import click
 import psycopg
 
-from receiver import cli_quarantine, cli_refusals
+from receiver import cli_quarantine, cli_refusals, cli_spool
 from receiver.check import check
 from receiver.delivery import Delivery
 from receiver.samples import TYPES, NoSample, Sample, build
 from receiver.sender import post, receiver_at
 from receiver.settings import BadSettings, Source, from_environ, sources_from
+from receiver.spool import Failed
+from receiver.spool_slot import Unusable
 from receiver.tour import Step, tour
 from sql import database
 from sql import log as log_lines
@@ -46,6 +50,7 @@ def cli() -> None:
     receiver refusals --since 7d          what was refused, and why
     receiver explain --file request.http  why its signature is not right
     receiver quarantine list              refused deliveries that were kept; release lets them in
+    receiver spool status                 what waits on this machine for the database
     receiver send agent call.completed    a signed sample to a running receiver
     receiver check twilio --url URL       Twilio, played against a deployment
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
@@ -65,12 +70,20 @@ cli.add_command(check)
     type=click.IntRange(0, 65535),
     help="Port; 0 takes a free one.",
 )
-def run(host: str, port: int) -> None:
+@click.option(
+    "--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus there, at /metrics. Default: nowhere."
+)
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve it on.")
+def run(*, host: str, port: int, metrics_port: int | None, metrics_host: str) -> None:
     """Take deliveries until SIGTERM or Ctrl-C; then finish those under way. SIGHUP reads sources and secrets again.
 
     Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
     TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
     URL: set BASE_URL to what is configured at Twilio, whatever proxy stands in front.
+
+    While the database is away, deliveries are kept in the directory SPOOL_DIR, at most SPOOL_MAX_BYTES (1 GiB) of
+    them, and brought to it when it is back; SPOOL_DIR=off answers them 503. Default: below systemd's state
+    directory, or ~/.local/state.
     """
     # Imported here: the other commands need no server.
     import uvicorn  # noqa: PLC0415
@@ -79,11 +92,12 @@ def run(host: str, port: int) -> None:
     from receiver.reload import on_hangup  # noqa: PLC0415
 
     log_lines.to_stream(os.environ)
-    settings = from_environ(os.environ)
+    settings = replace(from_environ(os.environ), metrics_at=(metrics_host, metrics_port) if metrics_port else None)
     port = port or _free_port(host)
-    for source in settings.sources:
-        for url in urls(source, f"http://{host}:{port}"):
-            click.echo(f"{source.name:<16} {url}", err=True)
+    with suppress(OSError):  # a full log disk, a closed pipe: what can't be said keeps nobody from receiving
+        for source in settings.sources:
+            for url in urls(source, f"http://{host}:{port}"):
+                click.echo(f"{source.name:<16} {url}", err=True)
     app = create_app(settings)
     on_hangup(app.state.door)
     server = uvicorn.Server(
@@ -242,6 +256,7 @@ cli.add_command(cli_refusals.refusals)
 cli.add_command(cli_quarantine.held)
 cli.add_command(cli_quarantine.explain_one)
 cli.add_command(cli_quarantine.release)
+cli.add_command(cli_spool.spool)
 
 
 def main() -> None:
@@ -250,8 +265,10 @@ def main() -> None:
         cli(prog_name="receiver")
     except BadSettings as error:
         _fail(error.faults, BAD_CONFIGURATION)
-    except database.NoDatabase as error:
+    except (database.NoDatabase, Unusable) as error:
         _fail([str(error)], BAD_CONFIGURATION)
+    except (Failed, sqlite3.Error) as error:
+        _fail([f"the spool: {error}"], 1)
     except psycopg.errors.UndefinedTable:
         _fail(["the database has no tables of ours, or older ones; run `processor db migrate`"], BAD_CONFIGURATION)
     except psycopg.errors.InsufficientPrivilege as error:
@@ -261,6 +278,8 @@ def main() -> None:
         _fail([f"the database does not answer: {' '.join(str(error).split())}"], UNAVAILABLE)
     except NoSample as error:
         _fail([str(error)], 2)
+    except PermissionError as error:
+        _fail([f"{error.filename}: {error.strerror}; run it as the receiver's user"], 1)
     except OSError as error:
         _fail([f"no receiver answers: {error}; start one with `receiver run`"], UNAVAILABLE)
 

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import Connection
 from psycopg.rows import dict_row
 
 from sql import database, load
+from sql.connection import AsyncConnection
 
 log = logging.getLogger("receiver")
 

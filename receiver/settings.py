@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from receiver import secret
 from receiver.providers import PROVIDERS, Provider
 from receiver.secret import OLD, References, Secret
+from receiver.spool_slot import Place, Unusable, place
 from sql.database import NoDatabase, dsn
 
 MAX_BODY = 1024 * 1024
@@ -62,6 +63,8 @@ class Settings:
 
     dsn: str = field(repr=False)
     sources: tuple[Source, ...]
+    spool: Place | None = None
+    metrics_at: tuple[str, int] | None = None  # host and port
     quarantine: Limits | None = None
 
 
@@ -122,9 +125,13 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
     except BadSettings as error:
         faults += error.faults
     limits = limits_from(environ, faults)
+    try:
+        spool = place(environ, database)
+    except Unusable as error:
+        faults.append(str(error))
     if faults:
         raise BadSettings(faults)
-    return Settings(database, sources, limits)
+    return Settings(database, sources, spool, quarantine=limits)
 
 
 def sources_from(environ: Mapping[str, str]) -> tuple[Source, ...]:

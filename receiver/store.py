@@ -1,7 +1,9 @@
 """The way into the table: one insert a delivery, committed, within a deadline.
 
-A call to the database that takes longer than the deadline is not cancelled and not waited for: cancelling
-takes seconds more, and a commit that comes late only makes the provider's retry a duplicate.
+A call to the database that takes longer than the deadline is not cancelled and not waited for: cancelled, a commit
+that waits for the standby is made without it, and one that comes late only makes the provider's retry a duplicate.
+Its connection is lost to it until then, or until it is clear that the database hangs (sql/connection.py): of late
+calls there are never more than connections.
 """
 
 import asyncio
@@ -10,21 +12,24 @@ import logging
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.rows import scalar_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from receiver.delivery import Delivery, Identity, clean
 from receiver.settings import Source
 from receiver.wakeup import Wakeup
 from sql import database, load
+from sql.connection import AsyncConnection
 
 log = logging.getLogger("receiver")
 
 DEADLINE = 2.5  # seconds from the body's last byte to the answer
-WAITING_MAX = 500  # requests that may wait for a connection; more are answered 503 at once
+CONNECTIONS_MAX = 8
+UNDER_WAY_MAX = 500  # deliveries that may wait for the database; more are not tried
+RECONNECT = 0.5  # seconds that the pool goes on by itself after a failed attempt to connect
 # These carry a secret, or a session: they are proof at the door, and not kept.
 SECRET_HEADERS = {
     "authorization",
@@ -35,8 +40,22 @@ SECRET_HEADERS = {
 }
 
 
+# What PostgreSQL refuses a row with for the row's own sake; it takes others.
+OF_THE_ROW = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.RaiseException,
+)
+
+
 class Unavailable(Exception):
     """Nothing is known to be committed. The message says why, without anything of the delivery."""
+
+
+class Refused(Unavailable):
+    """The database is there, and does not take this row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +77,18 @@ class Store:
         self.deadline = deadline
         self.pool = AsyncConnectionPool(
             dsn,
+            connection_class=AsyncConnection,
             kwargs=database.CONNECT,
             min_size=1,
-            max_size=8,
+            max_size=CONNECTIONS_MAX,
             timeout=deadline * 0.8,
-            max_waiting=WAITING_MAX,
-            reconnect_timeout=30,
+            # No max_waiting: it counts who has given up as well, and past it the pool makes no connection ever again.
+            # It would wait longer and longer between two attempts; given up, the next delivery makes one at once.
+            reconnect_timeout=RECONNECT,
             open=False,
         )
         self.wakeup = Wakeup(dsn)
+        self.under_way = 0
         self.late: set[asyncio.Task[list[Saved]]] = set()
 
     async def open(self) -> None:
@@ -75,16 +97,24 @@ class Store:
         self.wakeup.start()
 
     async def close(self) -> None:
-        """Close every connection; a call still under way is given up."""
+        """Close every connection; a call still under way is given up, which takes no time."""
         for task in self.late:
             task.cancel()
+        if self.late:
+            await asyncio.wait(self.late, timeout=1)
         await self.wakeup.stop()
         await self.pool.close(timeout=1)
 
     async def save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
         """Return what became of each event, all committed. Raises Unavailable after the deadline at the latest."""
+        if self.under_way >= UNDER_WAY_MAX:
+            raise Unavailable("too many deliveries wait for the database")
         task = asyncio.create_task(self._save(source, delivery, events))
-        done, _ = await asyncio.wait({task}, timeout=self.deadline)
+        self.under_way += 1
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self.deadline)
+        finally:
+            self.under_way -= 1
         if not done:
             self.late.add(task)
             task.add_done_callback(self._forget)
@@ -103,7 +133,7 @@ class Store:
             await _within(0.5, version())
         except psycopg.errors.UndefinedTable:
             return "the database has no tables; run `processor db migrate`"
-        except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError):
+        except (psycopg.Error, PoolTimeout, TimeoutError):
             return "the database does not answer"
         return None
 
@@ -114,26 +144,30 @@ class Store:
             conn = None
             try:
                 async with self.pool.connection() as conn:
-                    return [await self._insert(conn, _row(source, delivery, event)) for event in events]
-            except (PoolTimeout, TooManyRequests) as error:
+                    return [await self._insert(conn, row_of(source, delivery, event)) for event in events]
+            except psycopg.errors.ReadOnlySqlTransaction as error:
+                raise Unavailable("the database takes no writes: a standby, or read-only by default") from error
+            except PoolTimeout as error:
                 raise Unavailable("no connection to the database") from error
             except psycopg.OperationalError as error:
                 # A connection from before a restart. Trying again is safe: the key is the same.
                 if conn is None or not conn.closed or time.monotonic() > until:
                     raise Unavailable(f"the database failed ({error.sqlstate or 'connection lost'})") from error
+            except OF_THE_ROW as error:
+                raise Refused(f"the database refused the row ({error.sqlstate})") from error
             except psycopg.Error as error:
-                raise Unavailable(f"the database refused the row ({error.sqlstate})") from error
+                raise Unavailable(f"the database failed ({error.sqlstate})") from error
 
     async def _insert(self, conn: AsyncConnection, row: dict[str, object]) -> Saved:
-        saved = await _insert(conn, row)
+        saved = await insert(conn, row)
         if not saved.duplicate:
             self.wakeup.stored.set()
         return saved
 
     def _forget(self, task: asyncio.Task[list[Saved]]) -> None:
         self.late.discard(task)
-        outcome = "cancelled" if task.cancelled() else "failed" if task.exception() else "committed"
-        log.warning("delivery answered 503 and then %s late", outcome)
+        outcome = "was given up" if task.cancelled() else "failed" if task.exception() else "committed it"
+        log.warning("delivery answered without the database, which %s late", outcome)
 
 
 async def _within(seconds: float, call: Awaitable[object]) -> None:
@@ -146,13 +180,18 @@ async def _within(seconds: float, call: Awaitable[object]) -> None:
     task.result()
 
 
-async def _insert(conn: AsyncConnection, row: dict[str, object], *, again: bool = False) -> Saved:
+async def insert(conn: AsyncConnection, row: dict[str, object], *, tried: bool = False) -> Saved:
+    """Return what became of one event's row, a commit of its own. Raises psycopg.Error, Unavailable.
+
+    *tried*: it was inserted before, and nobody knows whether that was committed.
+    """
     try:
         cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
     except psycopg.errors.SerializationFailure:
-        if again:
-            raise
-        return await _insert(conn, row, again=True)  # retention took the event meanwhile; now its tombstone is seen
+        return await repeat(conn, row, tried=tried)  # retention took the event meanwhile; its tombstone is there
+    except psycopg.errors.ReadOnlySqlTransaction:
+        await conn.close()  # the next one may find the server that took over
+        raise
     except (
         psycopg.DataError,
         psycopg.errors.ProgramLimitExceeded,
@@ -162,17 +201,27 @@ async def _insert(conn: AsyncConnection, row: dict[str, object], *, again: bool 
             raise
         # JSON that jsonb can't hold: a number beyond its range, nesting beyond its stack.
         refused = f"PostgreSQL refused the payload as jsonb ({error.sqlstate})"
-        return await _insert(conn, {**row, "payload": None, "parse_error": refused})
+        return await insert(conn, {**row, "payload": None, "parse_error": refused})
     if (stored := await cursor.fetchone()) is not None:
         return Saved(stored, duplicate=False)
-    repeated = await conn.execute(load("insert_duplicate"), row)
-    found = await repeated.fetchone()
+    return await repeat(conn, row, tried=tried)
+
+
+async def repeat(conn: AsyncConnection, row: dict[str, object], *, tried: bool) -> Saved:
+    """Record one more delivery of an event that is stored, unless its row is this delivery's own. Raises as insert."""
+    if tried:
+        own = await conn.cursor(row_factory=scalar_row).execute(load("find_own_event"), row)
+        if (stored := await own.fetchone()) is not None:
+            return Saved(stored, duplicate=False)
+    again = await conn.execute(load("insert_duplicate"), row)
+    found = await again.fetchone()
     if found is None:
         raise Unavailable("the first delivery's row went away meanwhile")
     return Saved(found[0], duplicate=True, same_body=found[1])
 
 
-def _row(source: Source, delivery: Delivery, event: Identity) -> dict[str, object]:
+def row_of(source: Source, delivery: Delivery, event: Identity) -> dict[str, object]:
+    """Return the parameters of sql/insert_event.sql for a delivery that arrives now."""
     hidden = SECRET_HEADERS | {str(getattr(source.options, "header_name", "")).lower()}
     headers = {name: clean(value) for name, value in delivery.headers.items() if name not in hidden}
     return {
@@ -190,5 +239,6 @@ def _row(source: Source, delivery: Delivery, event: Identity) -> dict[str, objec
         "payload": event.payload,
         "parse_error": event.parse_error,
         "occurred_at": event.occurred_at,
+        "age": timedelta(),
         "verified_by": delivery.verified_by,
     }

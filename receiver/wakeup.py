@@ -8,9 +8,9 @@ import asyncio
 import logging
 
 import psycopg
-from psycopg import AsyncConnection
 
 from sql import database, load
+from sql.connection import AsyncConnection
 
 log = logging.getLogger("receiver")
 

@@ -19,7 +19,7 @@ SETTINGS: Mapping[str, str | int] = {
     "tcp_user_timeout": 10_000,
 }
 
-# For psycopg.connect and pools. Nothing is prepared on the server: a transaction-mode pooler hands the next
+# For connections and pools. Nothing is prepared on the server: a transaction-mode pooler hands the next
 # transaction to another session, and a generic plan would lose what a claim's parameters tell the planner.
 CONNECT: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
 
@@ -47,4 +47,21 @@ def dsn(environ: Mapping[str, str], application_name: str) -> str:
             "DATABASE_URL: expected postgresql://user:password@host:port/name, got something that does "
             "not parse; percent-encode special characters in the password"
         ) from None
-    return make_conninfo("", **{**SETTINGS, "application_name": application_name, **given})
+    # Of several hosts one takes writes: after a failover another one.
+    several = {"target_session_attrs": "read-write"} if "," in str(given.get("host") or given.get("hostaddr")) else {}
+    return make_conninfo("", **{**SETTINGS, **several, "application_name": application_name, **given})
+
+
+def hosts(conninfo: str) -> list[str]:
+    """Return a connection string for each host that *conninfo* names, if it asks for the one that takes writes.
+
+    Else it alone: which of several is taken depends on their order then.
+    """
+    given = conninfo_to_dict(conninfo)
+    lists = {name: str(given[name]).split(",") for name in ("host", "hostaddr", "port") if given.get(name)}
+    number = max(map(len, lists.values()), default=1)
+    if given.get("target_session_attrs") not in ("read-write", "primary"):
+        return [conninfo]
+    # libpq's rule: one port is every host's.
+    each = [{name: (many * number)[place] for name, many in lists.items()} for place in range(number)]
+    return [make_conninfo(conninfo, **one) for one in each]

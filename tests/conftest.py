@@ -21,6 +21,9 @@ from psycopg.conninfo import make_conninfo
 
 from processor import migrations, postgres, postgres_binaries
 
+# A receiver that a test starts keeps a spool only where the test says, and never one of whoever runs the tests.
+os.environ.setdefault("SPOOL_DIR", "off")
+
 PREFIX = f"inbox_{os.getpid()}"
 NUMBERS = count(1)
 KEPT_TABLE = "webhook_migrations"
@@ -37,6 +40,11 @@ END_OTHERS = """
 
 class NoServer(Exception):
     """Why one way to a PostgreSQL is closed."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seeds", type=int, default=1, metavar="N", help="run each fault test that takes a seed N times")
+    parser.addoption("--seed", type=int, metavar="SEED", help="of the first of these runs; default: by chance")
 
 
 def pytest_report_header():

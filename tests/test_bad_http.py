@@ -46,7 +46,7 @@ def test_a_body_as_large_as_its_source_takes_is_stored(receiver, db):
 
 
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 16 * MAX_BODY, 512 * MAX_BODY, 10**18])
-@pytest.mark.parametrize("path", ["/webhooks/agent", "/nowhere"])
+@pytest.mark.parametrize("path", ["/webhooks/agent", "/webhooks/twilio", "/webhooks/dialpad", "/nowhere"])
 def test_a_larger_body_is_refused_before_it_is_read(size, path, receiver, db):
     assert_refused(receiver.exchange(head(path, f"Content-Length: {size}")), 413, db)
 

@@ -116,7 +116,7 @@ def test_a_delivery_of_an_event_without_body_is_still_a_duplicate(db):
     add_old(db, **SENT, body_sha256=sha256(BODY).digest())
     pruned(db, BODIES)
 
-    names = {"source": "twilio", "event_id": "event-1", "body": BODY}
+    names = {"source": "twilio", "event_id": "event-1", "body": BODY, "age": "0"}
     assert db.execute(statements.load("insert_duplicate"), names).fetchone() == (1, True)
 
 

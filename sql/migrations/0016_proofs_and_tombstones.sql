@@ -31,7 +31,7 @@ BEGIN
         RETURN true;
     END IF;
     IF inserted THEN
-        RAISE serialization_failure USING MESSAGE = 'the event was deleted while it was delivered again; insert it again';
+        RAISE serialization_failure USING MESSAGE = 'the event was deleted while it was delivered again';
     END IF;
     RETURN false;
 END $$;

@@ -1,12 +1,9 @@
-"""What the fault tests share: a database with a table of effects, and the lines that tests/fault_handlers.py leaves."""
+"""What tests/faults/handlers.py leaves of each attempt, and what waits in the database meanwhile."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
-import pytest
-
-HANDLERS = ("--handlers", "tests.fault_handlers")
+HANDLERS = ("--handlers", "tests.faults.handlers")
 
 
 @dataclass(frozen=True)
@@ -15,21 +12,6 @@ class Attempt:
     pid: int
     attempt: int
     key: str
-
-
-@pytest.fixture
-def conn(fresh_dsn):
-    with psycopg.connect(fresh_dsn, autocommit=True) as opened:
-        opened.execute("CREATE TABLE effects (event bigint)")
-        yield opened
-
-
-@pytest.fixture
-def trace(tmp_path, monkeypatch):
-    path = tmp_path / "trace"
-    path.touch()
-    monkeypatch.setenv("TRACE", str(path))
-    return path
 
 
 def attempts(trace: Path) -> list[Attempt]:

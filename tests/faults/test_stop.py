@@ -2,11 +2,9 @@
 
 import pytest
 
-from tests.faults import HANDLERS, attempts, conn, effects, trace
+from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.inbox import add, look
 from tests.processes import DEADLINE, processor, wait_for
-
-__all__ = ["conn", "trace"]
 
 OPTIONS = ("--interval", "0.1", "--workers", "2", *HANDLERS)
 

@@ -7,12 +7,9 @@ import pytest
 
 from processor import on, registry
 from processor.loop import Processor
-from tests.faults import HANDLERS, attempts, conn, effects, trace
+from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.inbox import add, look
 from tests.processes import processor, wait_for
-
-__all__ = ["conn", "trace"]
-
 
 OPTIONS = ("--interval", "0.1", "--batch-size", "1", "--workers", "2", *HANDLERS)
 

@@ -3,11 +3,9 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.faults import HANDLERS, conn, effects, trace
+from tests.faults.attempts import HANDLERS, effects
 from tests.inbox import add
 from tests.processes import agent_event, free_port, post, processor, receiver, wait_for
-
-__all__ = ["conn", "trace"]
 
 AT_ONCE = 100
 

@@ -4,11 +4,9 @@ import os
 import signal
 import time
 
-from tests.faults import HANDLERS, attempts, conn, effects, trace, waits_for_a_lock
+from tests.faults.attempts import HANDLERS, attempts, effects, waits_for_a_lock
 from tests.inbox import add, look
 from tests.processes import processor, wait_for
-
-__all__ = ["conn", "trace"]
 
 FAST = ("--interval", "0.1", *HANDLERS)
 LONG = 20.0  # seconds: far more than it takes, far less than a timeout or a lease

@@ -7,11 +7,9 @@ from contextlib import suppress
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.faults import HANDLERS, attempts, conn, effects, trace
+from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.inbox import add, look
 from tests.processes import processor, wait_for
-
-__all__ = ["conn", "trace"]
 
 
 class Cable:

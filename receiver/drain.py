@@ -1,0 +1,225 @@
+"""Brings what waits in the spool into the table, in order, as soon as the database is back, and finds out that it is.
+
+A record is deleted after its row's commit. Killed in between, it is brought again: its key finds the row. When nothing
+waits in its own spool, it looks for those of receivers on this host that have died.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+from psycopg.rows import scalar_row
+
+from receiver.metrics import Metrics
+from receiver.spool import Failed, Record, Spool
+from receiver.spool_slot import abandoned
+from receiver.spool_thread import SpoolThread
+from receiver.store import OF_THE_ROW, Saved, Unavailable, insert, repeat
+from sql import database, load
+from sql.connection import AsyncConnection
+
+log = logging.getLogger("receiver")
+
+BATCH = 200  # rows a transaction at most
+RATE = 3000.0  # rows a second at most: more than one receiver takes, and less than the database
+PROBE = 0.5  # seconds between two attempts at a database that is away
+LOOK = 5.0  # seconds between two looks for the spools of the dead
+TRIES = 3  # of a row that the database refuses
+AGE_MAX = timedelta(days=3650)
+# A version that spooled a row may not have known all of today's parameters.
+UNKNOWN = dict.fromkeys(name.decode() for name in re.findall(rb"%\((\w+)\)", load("insert_event")))
+
+Row = dict[str, object]
+
+
+class Drain:
+    """A task. away: the last attempt at the database failed. due: set it when something was spooled."""
+
+    def __init__(self, dsn: str, spool: SpoolThread, stored: asyncio.Event, metrics: Metrics) -> None:
+        self.dsn = dsn
+        self.spool = spool
+        self.stored = stored  # wakes the processors
+        self.metrics = metrics
+        self.away = False
+        self.due = asyncio.Event()
+        self.refused: dict[tuple[Path, int], int] = {}
+        self.empty: dict[
+            Path, tuple[float, ...]
+        ] = {}  # files of the dead in which nothing waited when they were so old
+        self.fault = ""  # that was told last
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Drain from now on, in the background."""
+        self.task = asyncio.create_task(self._run())
+
+    async def once(self) -> int:
+        """Bring everything now; return how many events. Raises psycopg.Error, Unavailable, Failed."""
+        async with await AsyncConnection.connect(self.dsn, **database.CONNECT) as conn:
+            return await self._drain(conn, self.spool)
+
+    async def stop(self) -> None:
+        """Stop; what is not deleted by then stays."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait({self.task}, timeout=2)
+
+    def lost(self, cause: str) -> None:
+        """Take the database for away, until it has taken something again."""
+        if not self.away:
+            log.error("database away: spooling deliveries cause=%s", cause)
+        self.away = True
+        self.due.set()
+
+    async def _run(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.due.wait(), LOOK)
+            self.due.clear()
+            try:
+                if self.away or not self.spool.empty:
+                    await self._drain_own()
+                await self._adopt()
+                self.fault = ""
+            except (psycopg.Error, Unavailable, Failed, OSError) as error:
+                self._tell(error)
+                await asyncio.sleep(PROBE)
+                if self.away or not self.spool.empty:
+                    self.due.set()
+
+    async def _drain_own(self) -> None:
+        async with await AsyncConnection.connect(self.dsn, **database.CONNECT) as conn:
+            if self.spool.empty:  # nobody's delivery is lost by it, so ask before one is
+                await conn.execute(load("schema_version"))
+                self._back(0, 0)
+            began = time.monotonic()
+            if drained := await self._drain(conn, self.spool):
+                log.warning("spool drained events=%d seconds=%.1f", drained, time.monotonic() - began)
+
+    async def _drain(self, conn: AsyncConnection, spool: SpoolThread) -> int:
+        """Bring everything, oldest first; return how many. Raises as insert does, Failed."""
+        drained = 0
+        await spool.call(spool.spool.delete, [])  # those that could not be deleted when they were brought
+        while records := await spool.call(spool.spool.peek, BATCH):
+            if spool is not self.spool and self.due.is_set():
+                break  # first comes what is our own
+            began = time.monotonic()
+            with suppress(Failed):  # on a full disk a repeat may be counted where there was none
+                await spool.call(spool.spool.attempt, records[-1].id)
+            saved, refused = await bring(conn, records)
+            if saved:
+                self.stored.set()
+                self._told(saved)
+            self._back(len(saved), spool.spool.deliveries)
+            drained += len(saved)
+            await spool.call(spool.spool.delete, [record for record, _ in saved])
+            await self._reject(spool, refused)
+            least = len(records) / RATE if saved else PROBE
+            await asyncio.sleep(max(0.0, least - (time.monotonic() - began)))
+        return drained
+
+    async def _reject(self, spool: SpoolThread, refused: dict[int, str]) -> None:
+        """Count the tries of what the database refused, and set aside what has had enough of them."""
+        finished = {}
+        for number, cause in refused.items():
+            key = (spool.spool.path, number)
+            self.refused[key] = self.refused.get(key, 0) + 1
+            if self.refused[key] >= TRIES:
+                finished[number] = cause
+        if finished:
+            await spool.call(spool.spool.reject, finished)
+            self.metrics.count("spool_rejected_total", len(finished))
+            for number in finished:
+                del self.refused[spool.spool.path, number]
+
+    async def _adopt(self) -> None:
+        """Drain the spools of receivers that are gone; a file in which nothing waits is not looked into twice."""
+        for slot in abandoned(self.spool.spool.path.parent):
+            orphan = None
+            try:
+                if self.empty.get(slot.path) == _ages(slot.path):
+                    continue
+                orphan = SpoolThread(await asyncio.to_thread(Spool, slot.path, self.spool.spool.max_bytes))
+                if not orphan.empty:
+                    log.warning("spool adopted file=%s events=%d", slot.path.name, orphan.spool.deliveries)
+                    async with await AsyncConnection.connect(self.dsn, **database.CONNECT) as conn:
+                        drained = await self._drain(conn, orphan)
+                    log.warning("spool drained file=%s events=%d", slot.path.name, drained)
+            finally:
+                if orphan:
+                    await orphan.close()
+                    if orphan.empty:
+                        self.empty[slot.path] = _ages(slot.path)
+                slot.free()
+
+    def _back(self, drained: int, waiting: int) -> None:
+        if self.away:
+            log.warning("database back: drained=%d waiting=%d", drained, waiting - drained)
+        self.away = False
+
+    def _told(self, saved: Sequence[tuple[Record, Saved]]) -> None:
+        self.metrics.count("drained_total", len(saved))
+        for record, one in saved:
+            word = "repeated" if one.duplicate else "stored"
+            log.info(
+                "spooled delivery %s source=%s type=%s id=%s spool_id=%d",
+                word, record.row["source"], record.row["event_type"], one.id, record.id,
+            )  # fmt: skip
+
+    def _tell(self, error: Exception) -> None:
+        """Log what is in the way, once for each kind."""
+        fault = f"{type(error).__name__} {error if isinstance(error, (Failed, Unavailable)) else ''}".rstrip()
+        if fault != self.fault:
+            log.warning("spool not drained cause=%s", fault)
+        self.fault = fault
+        if not isinstance(error, (Failed, Unavailable)) and not self.spool.empty:
+            self.lost(fault)
+
+
+async def bring(conn: AsyncConnection, records: Sequence[Record]) -> tuple[list[tuple[Record, Saved]], dict[int, str]]:
+    """Insert the records' rows: in one transaction, or where a row is refused halved until the rest is in.
+
+    Returns what became of each, committed, and by id why a row was refused. Raises psycopg.Error of an outage.
+    """
+    rows = [row_now(record) for record in records]
+    try:
+        if len(records) == 1:  # as it would have been without a spool: its payload may be refused, and its body kept
+            return [(records[0], await insert(conn, rows[0], tried=records[0].tried))], {}
+        async with conn.transaction():
+            return list(zip(records, await _insert_all(conn, records, rows), strict=True)), {}
+    except (*OF_THE_ROW, psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as error:
+        if len(records) == 1:
+            return [], {records[0].id: f"PostgreSQL refused the row ({error.sqlstate})"}
+    middle = len(records) // 2
+    first, second = await bring(conn, records[:middle]), await bring(conn, records[middle:])
+    return first[0] + second[0], first[1] | second[1]
+
+
+def row_now(record: Record) -> Row:
+    """Return the row as sql/insert_event.sql takes it at this moment."""
+    age = timedelta(seconds=max(0.0, time.time() - record.arrived_at))
+    return {**UNKNOWN, **record.row, "age": min(age, AGE_MAX)}
+
+
+async def _insert_all(conn: AsyncConnection, records: Sequence[Record], rows: list[Row]) -> list[Saved]:
+    cursor = conn.cursor(row_factory=scalar_row)
+    await cursor.executemany(load("insert_event"), rows, returning=True)
+    found = [await cursor.fetchone()]
+    while cursor.nextset():
+        found.append(await cursor.fetchone())
+    return [
+        Saved(stored, duplicate=False) if stored is not None else await repeat(conn, row, tried=record.tried)
+        for stored, record, row in zip(found, records, rows, strict=True)
+    ]
+
+
+def _ages(path: Path) -> tuple[float, ...]:
+    """Return when the file and its log were last written to."""
+    files = (path, path.with_name(f"{path.name}-wal"))
+    return tuple(file.stat().st_mtime if file.exists() else 0.0 for file in files)

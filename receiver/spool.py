@@ -1,0 +1,357 @@
+"""The outage spool: events that the database does not take now, on a local disk until it does.
+
+One SQLite file, its write-ahead log fsynced with each commit: what append returned for is there after a power cut. It
+holds rows as sql/insert_event.sql takes them, so that bringing them into the table needs no source's configuration.
+Knows no database and no clock. One thread at a time calls it (see spool_thread), of one process (see spool_slot).
+"""
+
+import json
+import logging
+import os
+import sqlite3
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from receiver import spool_salvage
+
+log = logging.getLogger("receiver")
+
+VERSION = 1  # of the file's tables
+MAX_BYTES = 1024**3
+MIN_BYTES = 1024**2
+PAGE = 4096
+PEEK_BYTES = 8 * 1024**2  # of rows that are read at once
+SLACK_PAGES = 4096  # free ones that an empty file may keep
+SETTINGS = """
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    PRAGMA fullfsync = ON;
+    PRAGMA secure_delete = ON;
+"""
+TABLES = f"""
+    BEGIN;
+    CREATE TABLE IF NOT EXISTS records (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, arrived_at REAL NOT NULL, tried INTEGER NOT NULL,
+        fields BLOB NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS rejected (
+        id INTEGER PRIMARY KEY, arrived_at REAL NOT NULL, fields BLOB NOT NULL, body BLOB NOT NULL,
+        digest BLOB NOT NULL, rejected_at REAL NOT NULL, reason TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS attempted (up_to INTEGER NOT NULL);
+    PRAGMA user_version = {VERSION};
+    COMMIT;
+"""
+CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+REASON_MAX = 500  # characters
+
+Row = Mapping[str, Any]
+
+
+class Failed(Exception):
+    """The spool did not do it: it is full, or its disk fails. The message says which, and nothing of a delivery."""
+
+
+class Malformed(sqlite3.DatabaseError):
+    """SQLite can open the file, and finds it damaged."""
+
+
+class Unreadable(ValueError):
+    """A record that is not what was written. The message says in what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One event that waits: its row, and when its delivery arrived, in unix seconds of this machine's clock.
+
+    tried: an insert of it was begun before, and may have committed.
+    """
+
+    id: int
+    arrived_at: float
+    tried: bool
+    row: dict[str, Any]
+    size: int
+
+
+class Spool:
+    """One file, open; each call tries again what can't be opened. A malformed one is set aside, and salvaged.
+
+    deliveries, bytes, oldest_at, rejected: how many rows wait, their size, when the first arrived (unix seconds, None
+    where none waits), and how many were set aside; kept in memory, to be read from any thread.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.deliveries = self.bytes = self.rejected = 0
+        self.oldest_at: float | None = None
+        self.done: set[int] = set()  # in the table, and not deleted here, because the disk did not let us
+        self.conn: sqlite3.Connection | None = None
+        try:
+            self._open()
+        except Failed as error:
+            log.error("spool not opened file=%s cause=%s", path.name, error)
+
+    def append(self, rows: Iterable[tuple[float, Row, bool]]) -> None:
+        """Keep (arrived_at, row, tried) of each, all or, raising Failed, none; they are on the disk on return."""
+        values = [(arrived_at, tried, *_encode(arrived_at, row)) for arrived_at, row, tried in rows]
+        with self._writing() as conn:
+            conn.executemany(
+                "INSERT INTO records (arrived_at, tried, fields, body, digest) VALUES (?, ?, ?, ?, ?)", values
+            )
+        self._counted(len(values), sum(len(fields) + len(body) for _, _, fields, body, _ in values))
+
+    def peek(self, most: int) -> list[Record]:
+        """Return the oldest ones, in order; those that can't be read are set aside instead. Raises Failed."""
+        records: list[Record] = []
+        broken: dict[int, str] = {}
+        with self._reading() as conn:
+            attempted = conn.execute("SELECT coalesce(max(up_to), 0) FROM attempted").fetchone()[0]
+            cursor = conn.execute(
+                "SELECT id, arrived_at, tried, fields, body, digest FROM records WHERE id > ? ORDER BY id LIMIT ?",
+                (max(self.done, default=0), most),
+            )
+            for number, arrived_at, tried, fields, body, digest in cursor:
+                try:
+                    row = _decode(arrived_at, fields, body, digest)
+                except Unreadable as error:
+                    broken[number] = str(error)
+                    continue
+                size = len(fields) + len(body)
+                records.append(Record(number, arrived_at, bool(tried) or number <= attempted, row, size))
+                if sum(record.size for record in records) >= PEEK_BYTES:
+                    break
+        if broken:
+            self.reject(broken)
+        return records
+
+    def attempt(self, up_to: int) -> None:
+        """Keep that the table is about to be given every record up to this id. Raises Failed."""
+        with self._writing() as conn:
+            conn.execute("DELETE FROM attempted")
+            conn.execute("INSERT INTO attempted VALUES (?)", (up_to,))
+
+    def delete(self, records: Iterable[Record]) -> None:
+        """Forget these, which are in the table. Raises Failed, and even then peek returns them no more."""
+        gone = [record for record in records if record.id not in self.done]
+        self.done.update(record.id for record in gone)
+        try:
+            if self.done:
+                with self._writing() as conn:
+                    conn.executemany("DELETE FROM records WHERE id = ?", [(number,) for number in self.done])
+                self.done.clear()
+        finally:
+            self._counted(-len(gone), -sum(record.size for record in gone))
+        if not self.deliveries:
+            self._shrink()
+
+    def reject(self, reasons: Mapping[int, str]) -> None:
+        """Set these aside with the reason, bytes and all. Raises Failed."""
+        sizes = []
+        with self._writing() as conn:
+            for number, reason in reasons.items():
+                found = conn.execute(
+                    "SELECT arrived_at, fields, body, digest FROM records WHERE id = ?", (number,)
+                ).fetchone()
+                # Deleted first: a full file has room for it then.
+                conn.execute("DELETE FROM records WHERE id = ?", (number,))
+                conn.execute(
+                    "INSERT INTO rejected VALUES (?, ?, ?, ?, ?, strftime('%s', 'now'), ?)",
+                    (number, *found, reason[:REASON_MAX]),
+                )
+                sizes.append(len(found[1]) + len(found[2]))
+        self.rejected += len(sizes)
+        self._counted(-len(sizes), -sum(sizes))
+        for number, reason in reasons.items():
+            log.error("spooled delivery rejected spool_id=%d cause=%s; see `receiver spool show`", number, reason)
+
+    def restore(self) -> None:
+        """Have what was set aside wait again, behind the others. Raises Failed."""
+        with self._writing() as conn:
+            conn.execute(
+                "INSERT INTO records (arrived_at, tried, fields, body, digest)"
+                " SELECT arrived_at, 1, fields, body, digest FROM rejected ORDER BY id"
+            )
+            conn.execute("DELETE FROM rejected")
+        self._count()
+
+    def close(self) -> None:
+        """Close the file; what waits stays in it."""
+        if self.conn is not None:
+            with suppress(sqlite3.Error):
+                self.conn.close()
+            self.conn = None
+
+    def _open(self, *, anew: bool = False) -> None:
+        tail = spool_salvage.frames(self.path)
+        try:
+            self.conn = _connect(self.path, self.max_bytes)
+            self._salvage()
+            self._count()
+            kept = self.conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            if anew or not _is_corrupt(error):
+                raise Failed(_why(error)) from error
+            aside = spool_salvage.set_aside(self.path)
+            log.error("spool malformed file=%s; set aside as %s", self.path.name, aside.name)
+            self._open(anew=True)
+            return
+        if tail > kept:
+            log.warning(
+                "spool tail dropped file=%s pages=%d; it was torn, never acknowledged", self.path.name, tail - kept
+            )
+
+    def _salvage(self) -> None:
+        """Take over what is readable of malformed files, also of those that a kill kept us from before."""
+        assert self.conn is not None  # noqa: S101 - called by _open
+        for aside in spool_salvage.waiting(self.path):
+            with self._transaction(self.conn):
+                found = spool_salvage.copy(aside, self.conn)
+            log.error("spool salvaged records=%d of=%s", found, spool_salvage.finish(aside).name)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection; what SQLite raises is Failed. A malformed file is closed, and set aside by the next."""
+        if self.conn is None:
+            self._open()
+        assert self.conn is not None  # noqa: S101 - _open raises Failed, or there is one
+        try:
+            yield self.conn
+        except sqlite3.Error as error:
+            if _is_corrupt(error):
+                self.close()
+            raise Failed(_why(error)) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """As _reading, in a transaction that is on the disk at the block's end."""
+        with self._reading() as conn, self._transaction(conn):
+            yield conn
+
+    @contextmanager
+    def _transaction(self, conn: sqlite3.Connection) -> Iterator[None]:
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            yield
+            conn.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                conn.execute("ROLLBACK")
+            raise
+
+    def _counted(self, more: int, size: int) -> None:
+        self.deliveries += more
+        self.bytes += size
+        self._find_oldest()
+
+    def _count(self) -> None:
+        assert self.conn is not None  # noqa: S101 - called by _open
+        self.deliveries, self.bytes = self.conn.execute(
+            "SELECT count(*), coalesce(sum(length(fields) + length(body)), 0) FROM records"
+        ).fetchone()
+        (self.rejected,) = self.conn.execute("SELECT count(*) FROM rejected").fetchone()
+        self.done.clear()
+        self._find_oldest()
+
+    def _find_oldest(self) -> None:
+        with suppress(sqlite3.Error):  # then it stays what it was
+            found = (
+                self.conn
+                and self.conn.execute(
+                    "SELECT arrived_at FROM records WHERE id > ? ORDER BY id LIMIT 1", (max(self.done, default=0),)
+                ).fetchone()
+            )
+            self.oldest_at = found[0] if found else None
+
+    def _shrink(self) -> None:
+        """Leave no bodies in the log of an empty spool, and give the disk its space back after a long outage."""
+        with suppress(sqlite3.Error):
+            assert self.conn is not None  # noqa: S101 - called after a commit
+            if self.conn.execute("PRAGMA freelist_count").fetchone()[0] > SLACK_PAGES:
+                self.conn.execute("VACUUM")
+            self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
+    """Open or make the file, for its owner alone. Raises sqlite3.Error, OSError; Malformed after a check."""
+    # Made here, because SQLite gives its other files the mode of this one.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    conn = sqlite3.connect(path, isolation_level=None, timeout=1, check_same_thread=False)
+    try:
+        conn.executescript(SETTINGS)
+        conn.execute(f"PRAGMA max_page_count = {max_bytes // PAGE}")
+        _prepare(conn, path)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _prepare(conn: sqlite3.Connection, path: Path) -> None:
+    (version,) = conn.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise sqlite3.NotSupportedError(f"it is of version {version}; upgrade webhook-inbox")
+    if version < VERSION:
+        conn.executescript(TABLES)
+        for directory in (path.parent, path.parent.parent):
+            _sync(directory)
+    (state,) = conn.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        raise Malformed(state)
+
+
+def _sync(directory: Path) -> None:
+    """Have the names in a directory on the disk, too."""
+    opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _is_corrupt(error: Exception) -> bool:
+    return isinstance(error, Malformed) or getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT
+
+
+def _why(error: Exception) -> str:
+    """Return what is wrong, in words that hold nothing of a row."""
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
+        return "the spool or its disk is full; see SPOOL_MAX_BYTES"
+    return f"the spool failed ({error})"
+
+
+def _encode(arrived_at: float, row: Row) -> tuple[bytes, bytes, bytes]:
+    """Return a row's fields as JSON, its body, and the digest of both and of the time."""
+    fields = {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if name != "body"
+    }
+    text, body = json.dumps(fields).encode(), bytes(row["body"])
+    return text, body, _digest(arrived_at, text, body)
+
+
+def _decode(arrived_at: Any, fields: Any, body: Any, digest: Any) -> dict[str, Any]:
+    """Return the row. Raises Unreadable."""
+    try:
+        right = _digest(arrived_at, fields, body) == digest
+        row: dict[str, Any] = json.loads(fields)
+        if row["occurred_at"] is not None:
+            row["occurred_at"] = datetime.fromisoformat(row["occurred_at"])
+    except (TypeError, ValueError, KeyError, struct.error) as error:
+        raise Unreadable(f"it can't be read ({type(error).__name__})") from error
+    if not right:
+        raise Unreadable("its checksum does not match")
+    return {**row, "body": body}
+
+
+def _digest(arrived_at: float, fields: bytes, body: bytes) -> bytes:
+    return sha256(struct.pack("!dQ", arrived_at, len(fields)) + fields + body).digest()

@@ -1,0 +1,69 @@
+"""The spool on a thread of its own, so that the event loop never waits for a disk.
+
+What arrives while one commit runs shares the next: one fsync for all of them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from receiver.spool import Failed, Row, Spool
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WAITING_MAX = 1000  # appends that may wait for the disk; more fail at once
+
+Entries = Sequence[tuple[float, Row, bool]]
+
+
+class SpoolThread:
+    """Calls a spool from the event loop, one call at a time."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.spool = spool
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self.waiting: deque[tuple[Entries, Future[None]]] = deque()
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether nothing waits, nor is about to."""
+        return not self.spool.deliveries and not self.waiting
+
+    async def append(self, entries: Entries, deadline: float) -> None:
+        """Have them on the disk, all or none. Raises Failed; after *deadline* seconds they may be there yet."""
+        if len(self.waiting) >= WAITING_MAX:
+            raise Failed(f"the spool's disk is too slow: {WAITING_MAX} deliveries wait for it")
+        appended: Future[None] = Future()
+        self.waiting.append((entries, appended))
+        self.executor.submit(self._append_waiting)
+        done, _ = await asyncio.wait({asyncio.wrap_future(appended)}, timeout=deadline)
+        if not done:
+            raise Failed(f"the spool's disk did not answer within {deadline:g} s")
+        done.pop().result()
+
+    async def call(self, method: Callable[P, T], *arguments: P.args, **names: P.kwargs) -> T:
+        """Call a method of the spool, and return or raise what it does."""
+        return await asyncio.wrap_future(self.executor.submit(method, *arguments, **names))
+
+    async def close(self) -> None:
+        """Close the spool after all that was asked of it."""
+        await self.call(self.spool.close)
+        self.executor.shutdown(wait=False)
+
+    def _append_waiting(self) -> None:
+        """Append what waits by now in one commit; the calls that were submitted for the others find nothing to do."""
+        taken = [self.waiting.popleft() for _ in range(len(self.waiting))]
+        if not taken:
+            return
+        try:
+            self.spool.append([entry for entries, _ in taken for entry in entries])
+        except Exception as error:  # noqa: BLE001 - told to those who wait
+            failure = error if isinstance(error, Failed) else Failed(f"the spool failed ({type(error).__name__})")
+            for _, appended in taken:
+                appended.set_exception(failure)
+        else:
+            for _, appended in taken:
+                appended.set_result(None)
