@@ -51,10 +51,17 @@ def db_sql(*, grants: bool) -> None:
 @db.command("prune")
 @click.option("--older-than", type=Duration(), metavar="AGE", help="Delete events processed longer ago: 90d, 12h.")
 @click.option("--bodies-older-than", type=Duration(), metavar="AGE", help="Empty events processed longer ago: 7d, 12h.")
+@click.option("--tombstones-older-than", type=Duration(), metavar="AGE",
+              help="Forget the keys of events deleted longer ago. Default: never.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @json_option
 def db_prune(
-    *, older_than: timedelta | None, bodies_older_than: timedelta | None, dry_run: bool, as_json: bool
+    *,
+    older_than: timedelta | None,
+    bodies_older_than: timedelta | None,
+    tombstones_older_than: timedelta | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Delete processed events after some time, and what the provider sent with them earlier.
 
@@ -64,12 +71,13 @@ def db_prune(
 
     Never an event that is unprocessed or dead (`processor dead purge` does that). It asks nothing, so that cron can
     run it, works in small commits beside the traffic, and can be stopped and run again at any time. An event without
-    its body can't be replayed, but a repeated delivery is still known as one; once the event is deleted, it is not.
+    its body can't be replayed. A repeated delivery is known as one whatever was removed: of a deleted event the key
+    is kept, some 200 bytes, until --tombstones-older-than.
     `processor run --prune-older-than` does the same every hour.
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
-    ages = ages_of(older_than, bodies_older_than)
+    ages = ages_of(older_than, bodies_older_than, tombstones_older_than)
     if ages is None:
-        raise click.UsageError("prune what? Give --older-than, --bodies-older-than or both")
+        raise click.UsageError("prune what? Give --older-than, --bodies-older-than or --tombstones-older-than")
     ended = True
     with connection() as conn:
         if dry_run:
@@ -81,13 +89,15 @@ def db_prune(
         click.echo(output.json_line({**asdict(removed), "dry_run": dry_run, "ended": ended}))
     done = "would be" if dry_run else "were"
     click.echo(f"{number(removed.events)} and {removed.bodies} bodies {done} removed", err=True)
+    if tombstones_older_than:
+        click.echo(f"{removed.tombstones} tombstones {done} removed", err=True)
     if not ended:
         click.echo("stopped; the next prune goes on", err=True)
         sys.exit(INTERRUPTED)
 
 
-def ages_of(events: timedelta | None, bodies: timedelta | None) -> Ages | None:
+def ages_of(events: timedelta | None, bodies: timedelta | None, tombstones: timedelta | None = None) -> Ages | None:
     """Return what retention was asked for; None where none was. Fails the command where it makes no sense."""
     if events and bodies and bodies >= events:
         raise click.UsageError("bodies must go before their events: --bodies-older-than has to be the shorter one")
-    return Ages(events, bodies) if events or bodies else None
+    return Ages(events, bodies, tombstones) if events or bodies or tombstones else None

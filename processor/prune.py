@@ -1,7 +1,8 @@
 """Retention: processed events are deleted after some time, and their bodies earlier, while traffic goes on.
 
-What is not processed, or dead, is never touched. The walk over the ids takes small steps, each its own commit; what
-somebody has locked is left to the next prune.
+A deleted event leaves its key, a tombstone, so that a captured request sent again is not an event again. What is not
+processed, or dead, is never touched. The walk over the ids takes small steps, each its own commit; what somebody has
+locked is left to the next prune.
 """
 
 import threading
@@ -22,18 +23,20 @@ CHANGE = 500  # events a commit deletes or empties: some tens of milliseconds
 
 @dataclass(frozen=True)
 class Ages:
-    """How long processed events are kept whole, and how long at all; None: for ever."""
+    """How long processed events are kept whole, how long at all, and how long their keys after that; None: for ever."""
 
     events: timedelta | None = None
     bodies: timedelta | None = None
+    tombstones: timedelta | None = None
 
 
 @dataclass
 class Removed:
-    """What went: events, and bodies of events that are kept."""
+    """What went: events, bodies of events that are kept, and keys of events that had gone before."""
 
     events: int = 0
     bodies: int = 0
+    tombstones: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,15 +68,24 @@ class Prune:
         if self.ages.events:
             for changed in self._walk(conn, "prune_events", now - self.ages.events, action, bodies=False):
                 self.removed.events += changed
-            for statement in ("prune_actions", "prune_refusals"):
+            for statement in ("prune_actions", "prune_refusals", "prune_duplicates", "prune_quarantine"):
                 conn.execute(load(statement), {"before": now - self.ages.events})
         if self.ages.bodies:
             for changed in self._walk(conn, "remove_bodies", now - self.ages.bodies, action, bodies=True):
                 self.removed.bodies += changed
+        if self.ages.tombstones:
+            self._forget(conn, now - self.ages.tombstones)
         if self.stopping.is_set():
             return False
         actions.advance(conn, action, 0, ended=True)
         return True
+
+    def _forget(self, conn: Connection, before: datetime) -> None:
+        """Delete tombstones of that age; commits every LOOK of them."""
+        names, forgotten = {"before": before, "most": LOOK}, LOOK
+        while forgotten == LOOK and not self.stopping.is_set():
+            forgotten = conn.execute(load("prune_tombstones"), names).rowcount
+            self.removed.tombstones += forgotten
 
     def _begin(self, conn: Connection, within: timedelta | None) -> int | None:
         chosen = output.json_line({f"{name}_older_than": age for name, age in asdict(self.ages).items() if age})
@@ -115,4 +127,9 @@ def count(conn: Connection, ages: Ages) -> Removed:
         "before": ages.events and now - ages.events,
         "bodies_before": ages.bodies and now - ages.bodies,
     }
-    return conn.cursor(row_factory=class_row(Removed)).execute(load("count_prunable"), names).fetchone() or Removed()
+    removed = conn.cursor(row_factory=class_row(Removed)).execute(load("count_prunable"), names).fetchone() or Removed()
+    if ages.tombstones:
+        (removed.tombstones,) = conn.execute(
+            load("count_tombstones"), {"before": now - ages.tombstones}
+        ).fetchone() or (0,)
+    return removed

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -21,6 +22,8 @@ from starlette.types import Receive, Scope, Send
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
 from receiver.keeper import Keeper, Spooled
 from receiver.metrics import serve
+from receiver.proof import proven_by
+from receiver.quarantine import Quarantine
 from receiver.refusals import EVERY, Refusals
 from receiver.settings import MAX_BODY, BadSettings, Settings, Source, from_environ
 from receiver.store import DEADLINE, Saved, Unavailable
@@ -72,28 +75,22 @@ def create_app(
 
     Raises BadSettings for a spool that can't be used.
     """
-    for source in settings.sources:
-        for secret in source.secrets:
-            if len(secret.value) < source.adapter.SECRET_BYTES:
-                log.warning(
-                    "secret short source=%s secret=%s; expected %d bytes or more",
-                    source.name,
-                    secret.name,
-                    source.adapter.SECRET_BYTES,
-                )
     keeper = Keeper(settings, deadline)
     refusals = Refusals(settings.dsn, refusals_every)
+    quarantine = Quarantine(settings.dsn, settings.quarantine, refusals_every)
     health = Health(keeper)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         await keeper.open()
         refusals.start()
+        quarantine.start()
         server = settings.metrics_at and await serve(*settings.metrics_at, keeper.read)
         yield
         if server:
             server.close()
         await refusals.stop()
+        await quarantine.stop()
         await keeper.close()
 
     app = Starlette(
@@ -106,7 +103,8 @@ def create_app(
     app.state.refused = refusals.count  # for the server: it refuses what is no request
     app.state.draining = False  # the server says so at its end
     # Not a route: none matches every path, and what no route matches is answered in words.
-    app.router.default = Door(settings, keeper, refusals, now, receipt_deadline)
+    app.state.door = Door(settings, keeper, refusals, quarantine, now, receipt_deadline)
+    app.router.default = app.state.door
     app.router.redirect_slashes = False  # a signed request is never redirected
     return app
 
@@ -136,19 +134,27 @@ class Health:
 class Door:
     """The ASGI endpoint of every source."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - it is where all parts meet
         self,
         settings: Settings,
         keeper: Keeper,
         refusals: Refusals,
+        quarantine: Quarantine,
         now: Callable[[], float],
         receipt_deadline: float,
     ) -> None:
-        self.by_path = {path.encode(): source for source in settings.sources for path in source.paths}
         self.keeper = keeper
         self.refusals = refusals
+        self.quarantine = quarantine
         self.now = now
         self.receipt_deadline = receipt_deadline
+        self.use(settings.sources)
+
+    def use(self, sources: tuple[Source, ...]) -> None:
+        """Take these sources from the next request on; one under way keeps the source it came to."""
+        for source in sources:
+            _warn_of_secrets(source, self.now())
+        self.by_path = {path.encode(): source for source in sources for path in source.paths}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -181,13 +187,15 @@ class Door:
         delivery = Delivery(method, base_url, _target(scope), headers, body)
         answer_at = time.monotonic() + REFUSAL_SECONDS
         try:
-            await self._examine(self._authenticate, source, delivery)
+            proof = await self._examine(self._authenticate, source, delivery)
         except BadSignature as error:
+            self.quarantine.keep(_name(source), delivery, str(error), self.by_path.values())
             # All at one age, so that it tells neither which paths exist nor how far a signature was right.
             await asyncio.sleep(answer_at - time.monotonic())
             return self._refuse(source, 401, str(error))
         assert source is not None  # noqa: S101 - nobody authenticates at an unknown path
-        events = await self._examine(_identify, source, delivery)
+        delivery = replace(delivery, verified_by=proof)
+        events = await self._examine(identified, source, delivery)
         return await self._keep(source, delivery, events)
 
     async def _examine(self, how: Callable[[S, Delivery], T], source: S, delivery: Delivery) -> T:
@@ -196,22 +204,13 @@ class Door:
             return how(source, delivery)
         return await asyncio.to_thread(how, source, delivery)
 
-    def _authenticate(self, source: Source | None, delivery: Delivery) -> None:
-        """Return if one of the source's secrets proves *delivery*, else raise BadSignature."""
+    def _authenticate(self, source: Source | None, delivery: Delivery) -> str | None:
+        """Return the name of the source's secret that proves *delivery*, else raise BadSignature; None: needs none."""
         if source is None:
             raise BadSignature("no such source")
         if not source.secrets:
-            return  # settings let this pass for a source that says insecure = true, and for no other
-        for secret in source.secrets:
-            try:
-                source.adapter.verify(delivery, secret.value, source.options, self.now())
-            except BadSignature as error:
-                failure = error
-            except Exception as error:  # noqa: BLE001 - a stranger's bytes must never make a 500
-                failure = BadSignature(f"{source.provider}: verifying raised {type(error).__name__}")
-            else:
-                return
-        raise failure
+            return None  # settings let this pass for a source that says insecure = true, and for no other
+        return proven_by(source, delivery, self.now())
 
     async def _keep(self, source: Source, delivery: Delivery, events: list[Identity]) -> Response:
         try:
@@ -232,7 +231,9 @@ class Door:
         else:
             outcome = "repeated" if all(row.duplicate for row in kept) else "stored"
             for event, row in zip(events, kept, strict=True):
-                if not row.duplicate:
+                if row.id is None:
+                    log.info("delivery repeated source=%s type=%s of a deleted event", source.name, event.event_type)
+                elif not row.duplicate:
                     log.info("delivery stored source=%s type=%s id=%d", source.name, event.event_type, row.id)
                 elif row.same_body:
                     log.info("delivery repeated source=%s type=%s id=%d", source.name, event.event_type, row.id)
@@ -290,12 +291,28 @@ def _target(scope: Scope) -> str:
     return (path + b"?" + query if query else path).decode("latin-1")
 
 
-def _identify(source: Source, delivery: Delivery) -> list[Identity]:
+def identified(source: Source, delivery: Delivery) -> list[Identity]:
+    """Name every event of an authentic delivery; never raises."""
     try:
         return source.adapter.identify(delivery, source.options)
     except Exception as error:  # noqa: BLE001 - what is authentic is kept, whatever our reading of it
         log.error("delivery not understood source=%s cause=%s", source.name, type(error).__name__)
         return [unparseable(delivery, f"{source.provider}: identifying raised {type(error).__name__}")]
+
+
+def _warn_of_secrets(source: Source, now: float) -> None:
+    for secret in source.secrets:
+        if len(secret.value) < source.adapter.SECRET_BYTES:
+            log.warning(
+                "secret short source=%s secret=%s; expected %d bytes or more",
+                source.name,
+                secret.name,
+                source.adapter.SECRET_BYTES,
+            )
+        if dates := secret.dates(now):
+            log.warning("secret %s source=%s secret=%s", dates, source.name, secret.name)
+    if source.secrets and not any(secret.counts(now) for secret in source.secrets):
+        log.error("no secret counts now source=%s; every delivery will be refused", source.name)
 
 
 def _name(source: Source | None) -> str:

@@ -20,8 +20,9 @@ from receiver.providers import PROVIDERS, twilio
 from receiver.providers.twilio_events import CALL_TYPES
 from receiver.providers.twilio_numbers import Options
 from receiver.samples import ALICE, Sample, build
+from receiver.secret import Secret
 from receiver.sender import NoAnswer, Sent, post
-from receiver.settings import MAX_BODY, Secret, Source
+from receiver.settings import MAX_BODY, Source
 
 SLOW_MS, LIMIT_MS = 100.0, 15_000.0  # what is worth a look, and when Twilio hangs up
 STATUSES = {status: event_type for status, event_type in CALL_TYPES.items() if status != "answered"}

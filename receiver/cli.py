@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import time
 from typing import Any
 
 import click
 import psycopg
 
-from receiver import cli_refusals, cli_spool
+from receiver import cli_quarantine, cli_refusals, cli_spool
 from receiver.check import check
 from receiver.delivery import Delivery
 from receiver.samples import TYPES, NoSample, Sample, build
@@ -45,6 +46,8 @@ def cli() -> None:
     receiver sources                      which sources are on, and their URLs
     receiver doctor                       what is wrong, and how it is mended
     receiver refusals --since 7d          what was refused, and why
+    receiver explain --file request.http  why its signature is not right
+    receiver quarantine list              refused deliveries that were kept; release lets them in
     receiver spool status                 what waits on this machine for the database
     receiver send agent call.completed    a signed sample to a running receiver
     receiver check twilio --url URL       Twilio, played against a deployment
@@ -89,6 +92,8 @@ def run(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Take deliveries until SIGTERM or Ctrl-C; then finish those under way. A second signal ends it at once.
 
+    SIGHUP reads sources and secrets again.
+
     Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
     TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
     URL: set BASE_URL to what is configured at Twilio, whatever proxy stands in front.
@@ -103,6 +108,7 @@ def run(  # noqa: PLR0913 - one argument an option
     from receiver import server  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
     from receiver.listeners import Handover, Taken, activated, bound  # noqa: PLC0415
+    from receiver.reload import on_hangup  # noqa: PLC0415
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it serves
     log_lines.to_stream(os.environ)
@@ -118,7 +124,9 @@ def run(  # noqa: PLR0913 - one argument an option
         for source in settings.sources:
             for url in urls(source, f"http://{host}:{port}"):
                 click.echo(f"{source.name:<16} {url}", err=True)
-    server.run(server.Server(create_app(settings), listeners), drain, heir)
+    app = create_app(settings)
+    on_hangup(app.state.door)
+    server.run(server.Server(app, listeners), drain, heir)
 
 
 @cli.command()
@@ -128,8 +136,10 @@ def sources(*, as_json: bool) -> None:
     for source in sources_from(os.environ):
         found = urls(source, "http://127.0.0.1:8000")
         if as_json:
+            dates = {secret.name: words for secret in source.secrets if (words := secret.dates(time()))}
             row = {"source": source.name, "provider": source.provider, "app_id": source.app_id, "urls": found,
-                   "secrets": [secret.name for secret in source.secrets], "max_body": source.max_body}  # fmt: skip
+                   "secrets": [secret.name for secret in source.secrets],
+                   "dates": dates, "max_body": source.max_body}  # fmt: skip
             click.echo(json.dumps(row))
         else:
             for url in found:
@@ -179,6 +189,8 @@ def send(  # noqa: PLR0913 - one argument an option
     receiver send                                  which types there are
     receiver send twilio call.completed --id CA0123
     receiver send twilio call.answered --query campaign_id=spring --query contact_id=ann
+    receiver explain --file request.http  why its signature is not right
+    receiver quarantine list              refused deliveries that were kept; release lets them in
     receiver send agent call.failed --curl         the same as a curl command
     """  # noqa: D301 - see above
     to = receiver_at(to)
@@ -235,6 +247,9 @@ def urls(source: Source, local: str) -> list[str]:
 
 
 cli.add_command(cli_refusals.refusals)
+cli.add_command(cli_quarantine.held)
+cli.add_command(cli_quarantine.explain_one)
+cli.add_command(cli_quarantine.release)
 cli.add_command(cli_spool.spool)
 
 

@@ -38,7 +38,8 @@ class Delivery:
 
     base_url is the configured public one, ``https://host[:port][/prefix]``; target the raw path and
     query as on the wire. headers have lower-case names; a repeated header's values are joined by
-    ", ", so that two signatures are never taken for one.
+    ", ", so that two signatures are never taken for one. verified_by: name of the secret that proved it,
+    None until one has, and where none is asked for.
     """
 
     method: str
@@ -46,6 +47,7 @@ class Delivery:
     target: str
     headers: Mapping[str, str]
     body: bytes
+    verified_by: str | None = None
 
     @property
     def url(self) -> str:

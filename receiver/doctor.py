@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC
+from time import time
 
 import psycopg
 
 from receiver.refusals import recent
-from receiver.settings import BadSettings, sources_from
+from receiver.settings import BadSettings, Source, sources_from
 from sql import checkup, database
 from sql.checkup import FAIL, OK, WARN, Finding
 
@@ -21,11 +22,24 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         for source in sources_from(environ):
             names = ", ".join(secret.name for secret in source.secrets) or "insecure = true: takes anybody's deliveries"
             yield Finding(OK, "source", f"{source.name}: {names}")
+            yield from dates(source, time())
     except BadSettings as error:
         for fault in error.faults:
             yield Finding(FAIL, "source", fault)
     yield from checkup.examine(environ, "inbox-doctor")
     yield from refusals(environ)
+
+
+def dates(source: Source, now: float) -> Iterator[Finding]:
+    """Tell of secrets that have ended, end within a week, or begin later; and of a source that has no other."""
+    fixes = {"ended": "remove it", "ends": "see that the next one counts before", "begins": ""}
+    for secret in source.secrets:
+        if words := secret.dates(now):
+            level = OK if words.startswith("begins") else WARN
+            yield Finding(level, "secret", f"{source.name}: {secret.name} {words}", fixes[words.partition(" ")[0]])
+    if source.secrets and not any(secret.counts(now) for secret in source.secrets):
+        fix = "add the provider's secret of today, and send SIGHUP"
+        yield Finding(FAIL, "secret", f"{source.name}: none counts now, so every delivery is refused", fix)
 
 
 def refusals(environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -157,12 +157,13 @@ class Making:
 
 
 def build(source: Source, sample: Sample, now: datetime) -> Delivery:
-    """Return a delivery to *source*, signed with the first of its secrets. Raises NoSample."""
+    """Return a delivery to *source*, signed with the first of its secrets that counts. Raises NoSample."""
     types = TYPES[source.provider]
     if sample.event_type not in types:
         raise NoSample(f"no sample {sample.event_type!r} of {source.provider}; there are {', '.join(types)}")
     fields = {**types[sample.event_type], **(sample.override or {})}
-    secret = secrets.token_hex(32).encode() if sample.forged or not source.secrets else source.secrets[0].value
+    ours = [one.value for one in source.secrets if one.counts(now.timestamp())]
+    secret = secrets.token_hex(32).encode() if sample.forged or not ours else ours[0]
     return BUILDERS[source.provider](Making(source, sample, fields, secret, now))
 
 

@@ -1,12 +1,12 @@
 """The sources: which URL belongs to which provider, and what proves a delivery there.
 
-Read once, at the process's entry. Every fault is found and told in one go; a receiver with a fault
+Read at the process's entry, and again at a SIGHUP. Every fault is found and told in one go; a receiver with a fault
 doesn't start, because a source without a secret would take anything, or refuse everything.
 """
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from receiver import secret
 from receiver.providers import PROVIDERS, Provider
+from receiver.secret import OLD, References, Secret
 from receiver.spool_slot import Place, Unusable, place
 from sql.database import NoDatabase, dsn
 
@@ -33,14 +35,6 @@ class BadSettings(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Secret:
-    """One secret, under the name it was configured by; the value stays out of every repr."""
-
-    name: str
-    value: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """One configured endpoint of a provider. Several secrets: any one proves a delivery (rotation)."""
 
@@ -56,13 +50,22 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What quarantine keeps: the last so many deliveries of each source, and so many bytes of a body."""
+
+    deliveries: int = 100
+    body: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """What a receiver runs on."""
+    """What a receiver runs on. quarantine: None where it is off."""
 
     dsn: str = field(repr=False)
     sources: tuple[Source, ...]
     spool: Place | None = None
     metrics_at: tuple[str, int] | None = None  # host and port
+    quarantine: Limits | None = None
 
 
 class Table(BaseModel):
@@ -73,13 +76,14 @@ class Table(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")
     provider: str
     paths: list[str] = Field(default_factory=list)
-    secrets: list[str] = Field(default_factory=list)
+    secrets: References = Field(default_factory=list)
     app_id: str = Field(default="default", min_length=1, max_length=255)
     base_url: str = ""
     max_body: int = Field(default=MAX_BODY, ge=1, le=64 * 1024 * 1024)
 
 
-# (name, provider, paths, environment variables of which the first that is set holds the secret, options)
+# (name, provider, paths, environment variables of which the first that is set holds the secret, options).
+# With _OLD after that variable's name, another holds the secret until now: either proves a delivery.
 DEFAULTS: list[tuple[str, str, list[str], tuple[str, str | None], dict[str, Any]]] = [
     (
         "twilio",
@@ -120,13 +124,14 @@ def from_environ(environ: Mapping[str, str]) -> Settings:
         sources = sources_from(environ)
     except BadSettings as error:
         faults += error.faults
+    limits = limits_from(environ, faults)
     try:
         spool = place(environ, database)
     except Unusable as error:
         faults.append(str(error))
     if faults:
         raise BadSettings(faults)
-    return Settings(database, sources, spool)
+    return Settings(database, sources, spool, quarantine=limits)
 
 
 def sources_from(environ: Mapping[str, str]) -> tuple[Source, ...]:
@@ -141,6 +146,27 @@ def sources_from(environ: Mapping[str, str]) -> tuple[Source, ...]:
     if faults:
         raise BadSettings(faults)
     return tuple(sources)
+
+
+def limits_from(environ: Mapping[str, str], faults: list[str]) -> Limits | None:
+    """Return what QUARANTINE and its two numbers say, None where it isn't on; add to *faults* what they can't."""
+    switch = environ.get("QUARANTINE", "").strip().lower()
+    if switch not in ("", "on", "off"):
+        faults.append(f"QUARANTINE: expected on or off, got {switch!r}")
+    numbers = []
+    for name, usual, most in (("QUARANTINE_MAX", 100, 10_000), ("QUARANTINE_BODY_MAX", 64 * 1024, MAX_BODY)):
+        text = environ.get(name, "").strip() or str(usual)
+        if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most):
+            faults.append(f"{name}: expected a number from 1 to {most}, got {text!r}")
+            return None
+        numbers.append(int(text))
+    return Limits(*numbers) if switch == "on" else None
+
+
+def source_of(target: str, sources: Sequence[Source]) -> Source | None:
+    """Return the source whose path that is, None where it is no source's."""
+    path = target.partition("?")[0]
+    return next((source for source in sources if path in source.paths), None)
 
 
 def public_url(text: str) -> str:
@@ -176,7 +202,13 @@ def _tables(environ: Mapping[str, str], faults: list[str]) -> list[dict[str, Any
             faults.append(f"WEBHOOK_SOURCES: {path!r}: expected [[source]] tables and nothing else{extra}")
         return []
     return [
-        {"name": name, "provider": provider, "paths": paths, "secrets": [f"env:{variable}"], **options}
+        {
+            "name": name,
+            "provider": provider,
+            "paths": paths,
+            **options,
+            "secrets": [f"env:{one}" for one in (variable, variable + OLD) if one == variable or one in environ],
+        }
         for name, provider, paths, variables, options in DEFAULTS
         if (variable := next((name for name in variables if name and name in environ), None))
     ]
@@ -198,7 +230,7 @@ def _source(values: dict[str, Any], environ: Mapping[str, str], faults: list[str
         options = adapter.Options.model_validate(table.model_extra or {})
     except ValidationError as error:
         faults += _lines(who, error)
-    secrets = _secrets(who, table.secrets, environ, faults)
+    secrets = secret.read(who, table.secrets, environ, faults)
     if options:
         _check_secrets(who, secrets, adapter, options, faults)
     insecure = bool(getattr(options, "insecure", False))
@@ -216,26 +248,12 @@ def _source(values: dict[str, Any], environ: Mapping[str, str], faults: list[str
     return Source(table.name, table.provider, adapter, paths, secrets, table.app_id, base_url, table.max_body, options)
 
 
-def _secrets(who: str, references: list[str], environ: Mapping[str, str], faults: list[str]) -> tuple[Secret, ...]:
-    secrets = []
-    for reference in references:
-        kind, _, name = reference.partition(":")
-        try:
-            value = _secret(kind, name, environ)
-        except ValueError as error:
-            # A reference without a known kind may be the secret itself: it isn't repeated.
-            faults.append(f"{who}: secret {reference!r}: {error}" if kind in ("env", "file") else f"{who}: {error}")
-        else:
-            secrets.append(Secret(reference, value))
-    return tuple(secrets)
-
-
 def _check_secrets(who: str, secrets: tuple[Secret, ...], adapter: Provider, options: Any, faults: list[str]) -> None:
-    for secret in secrets:
+    for one in secrets:
         try:
-            adapter.check_secret(secret.value, options)
+            adapter.check_secret(one.value, options)
         except ValueError as error:
-            faults.append(f"{who}: secret {secret.name!r}: {error}")
+            faults.append(f"{who}: secret {one.name!r}: {error}")
 
 
 def _check_paths(who: str, paths: list[str], faults: list[str]) -> None:
@@ -244,26 +262,6 @@ def _check_paths(who: str, paths: list[str], faults: list[str]) -> None:
             faults.append(f"{who}: path {path!r}: expected an absolute path in ASCII, without query or fragment")
         if path in RESERVED:
             faults.append(f"{who}: path {path!r} is the receiver's own; choose another")
-
-
-def _secret(kind: str, name: str, environ: Mapping[str, str]) -> bytes:
-    """Return the secret's bytes; of a file's, one line end at its end is dropped. Raises ValueError."""
-    if kind == "env":
-        if name not in environ:
-            raise ValueError(f"{name} is not set; set it, or remove the reference")
-        text = environ[name]
-    elif kind == "file":
-        try:
-            text = Path(name).read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"can't read the file: {getattr(error, 'strerror', 'not UTF-8')}") from None
-    else:
-        raise ValueError("expected secrets as env:NAME or file:PATH, got a text that is neither (not shown)")
-    if not text.strip():
-        raise ValueError("is empty; set the provider's secret, or unset it to switch the source off")
-    if text != text.strip():
-        raise ValueError("has white space around it, so no signature would match; remove it")
-    return text.encode()
 
 
 def _base_url(who: str, own: str, environ: Mapping[str, str], *, needed: bool, faults: list[str]) -> str:

@@ -60,11 +60,14 @@ class Refused(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What became of one event: its row, and whether it was there already, from these bytes or from others."""
+    """What became of one event: its row, and whether it was there already, from these bytes or from others.
 
-    id: int
+    id, same_body: None of a duplicate whose event has been deleted.
+    """
+
+    id: int | None
     duplicate: bool
-    same_body: bool = True
+    same_body: bool | None = True
 
 
 class Store:
@@ -184,6 +187,8 @@ async def insert(conn: AsyncConnection, row: dict[str, object], *, tried: bool =
     """
     try:
         cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
+    except psycopg.errors.SerializationFailure:
+        return await repeat(conn, row, tried=tried)  # retention took the event meanwhile; its tombstone is there
     except psycopg.errors.ReadOnlySqlTransaction:
         await conn.close()  # the next one may find the server that took over
         raise
@@ -235,4 +240,5 @@ def row_of(source: Source, delivery: Delivery, event: Identity) -> dict[str, obj
         "parse_error": event.parse_error,
         "occurred_at": event.occurred_at,
         "age": timedelta(),
+        "verified_by": delivery.verified_by,
     }

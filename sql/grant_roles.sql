@@ -3,8 +3,9 @@
 -- in   nothing; run by the tables' owner with CREATEROLE, after `processor db migrate`, again after upgrades
 -- out  nothing
 --
--- webhook_receiver: insert events and duplicates, see keys, count refusals. Not payloads, no change, no delete.
+-- webhook_receiver: insert events and duplicates, see keys, count and quarantine refusals. Not payloads, no change, no delete.
 -- webhook_processor: read, complete and emit events, write the handlers' tables. No DDL, no delete of events.
+-- webhook_releaser: besides, see and release what is in quarantine, for `receiver explain` and `receiver release`.
 -- webhook_pruner: delete old events, for the login of `processor db prune`, `run --prune-...` and `dead purge`.
 DO $$
 DECLARE
@@ -19,7 +20,16 @@ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'webhook_pruner') THEN
         CREATE ROLE webhook_pruner NOLOGIN;
     END IF;
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'webhook_releaser') THEN
+        CREATE ROLE webhook_releaser NOLOGIN;
+    END IF;
     GRANT INSERT, SELECT (id, source, event_id, body_sha256) ON webhook_events TO webhook_receiver;
+    GRANT SELECT ON webhook_tombstones TO webhook_receiver;
+    GRANT INSERT, DELETE, SELECT (id, source) ON webhook_quarantine TO webhook_receiver;
+    GRANT webhook_receiver TO webhook_releaser;
+    GRANT SELECT, UPDATE (released_at) ON webhook_quarantine TO webhook_releaser;
+    GRANT SELECT, INSERT, DELETE ON webhook_tombstones TO webhook_pruner;
+    GRANT SELECT (received_at), DELETE ON webhook_quarantine TO webhook_pruner;
     GRANT INSERT ON webhook_duplicates TO webhook_receiver;
     GRANT SELECT, INSERT, UPDATE ON webhook_refusals TO webhook_receiver;
     GRANT SELECT ON webhook_refusals TO webhook_processor;

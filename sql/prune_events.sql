@@ -1,4 +1,4 @@
--- Delete processed events, the record of their repeated deliveries, and of their attempts.
+-- Delete processed events, the record of their repeated deliveries, and of their attempts; leave their keys.
 --
 -- in   ids bigint[]; before timestamptz
 -- out  removed integer: those processed before that time; one that is locked is left to the next prune
@@ -11,5 +11,10 @@ WITH chosen AS MATERIALIZED (
 ), repeats AS (
     DELETE FROM webhook_duplicates AS again USING gone
      WHERE again.source = gone.source AND again.event_id = gone.event_id
+), tombstones AS (
+    -- Of what came through the door: nobody delivers the inbox's own events again.
+    INSERT INTO webhook_tombstones (source, event_id)
+    SELECT source, event_id FROM gone WHERE source <> 'inbox'
+    ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM gone;

@@ -1,4 +1,4 @@
--- Delete dead letters for good, and the record of their repeated deliveries.
+-- Delete dead letters for good, the record of their repeated deliveries; leave their keys.
 --
 -- in   ids bigint[]
 -- out  removed integer; fewer than ids where one was replayed or skipped meanwhile
@@ -11,5 +11,10 @@ WITH chosen AS MATERIALIZED (
 ), repeats AS (
     DELETE FROM webhook_duplicates AS again USING gone
      WHERE again.source = gone.source AND again.event_id = gone.event_id
+), tombstones AS (
+    -- Of what came through the door: nobody delivers the inbox's own events again.
+    INSERT INTO webhook_tombstones (source, event_id)
+    SELECT source, event_id FROM gone WHERE source <> 'inbox'
+    ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM gone;

@@ -77,6 +77,7 @@ def db(connection):
     """Connection to empty tables: emptied faster than by conftest's, since ids need not begin at 1 here."""
     connection.execute("DELETE FROM webhook_events")
     connection.execute("DELETE FROM webhook_duplicates")
+    connection.execute("DELETE FROM webhook_tombstones")
     return connection
 
 

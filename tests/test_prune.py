@@ -229,11 +229,11 @@ def test_the_command_tells_what_it_would_do_and_then_does_it(run, db):
     options = ["--older-than", "90d", "--bodies-older-than", "7d", "--json"]
 
     dry = run("db", "prune", *options, "--dry-run")
-    assert lines(dry) == [{"events": 1, "bodies": 1, "dry_run": True, "ended": True}]
+    assert lines(dry) == [{"events": 1, "bodies": 1, "tombstones": 0, "dry_run": True, "ended": True}]
     assert len(ids(db)) == 2
 
     done = run("db", "prune", *options)
-    assert lines(done) == [{"events": 1, "bodies": 1, "dry_run": False, "ended": True}]
+    assert lines(done) == [{"events": 1, "bodies": 1, "tombstones": 0, "dry_run": False, "ended": True}]
     assert done.stderr == "1 event and 1 bodies were removed\n"
     assert ids(db) == [recent]
     (noted,) = actions.recent(db, 10)

@@ -69,7 +69,7 @@ def test_its_updates_replay_and_skip(db):
 
 
 def test_its_sources_file_is_one(tmp_path):
-    (toml,) = blocks("toml", SOURCES)
+    toml, *_ = blocks("toml", SOURCES)
     (tmp_path / "sources.toml").write_text(toml.replace("/run/secrets/acme-old-token", str(tmp_path / "token")))
     (tmp_path / "token").write_text("old\n")
     environ = {"WEBHOOK_SOURCES": str(tmp_path / "sources.toml"), "ACME_TOKEN": "new", "VAPI_EU_KEY": "k"}

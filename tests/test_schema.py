@@ -25,11 +25,12 @@ NAMES = {
     "after": 0, "dead_for": None, "backend": 1, "own_backend": 2,
     "within": "10 min", "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
+    "body_bytes": 2, "verified_by": None,
     "statuses": [401], "causes": ["no such source"], "counts": [1], "first_ages": [2.0], "last_ages": [1.0],
 }  # fmt: skip
 EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
-    "headers", "body", "payload", "parse_error", "occurred_at", "age",
+    "headers", "body", "payload", "parse_error", "occurred_at", "age", "verified_by",
 )  # fmt: skip
 STATEMENTS = sorted(
     file.name.removesuffix(".sql") for file in files(statements).iterdir() if file.name.endswith(".sql")
@@ -97,6 +98,8 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0013 call_log",
             "0014 cti",
             "0015 reminders",
+            "0016 proofs_and_tombstones",
+            "0017 quarantine",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))

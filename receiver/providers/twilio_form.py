@@ -60,8 +60,11 @@ def is_form(delivery: Delivery) -> bool:
 
 
 def form_bytes(delivery: Delivery) -> bytes:
-    """Return the encoded form: the body, or the query of a GET."""
-    return query_bytes(delivery) if delivery.method == "GET" else delivery.body
+    """Return the encoded form: the body, or without one the query.
+
+    Not by the method: it isn't signed, and a captured GET, sent again as a POST, is the same event.
+    """
+    return delivery.body or query_bytes(delivery)
 
 
 def query_bytes(delivery: Delivery) -> bytes:

@@ -30,6 +30,7 @@ __all__ = [
     "check_secret",
     "credentials",
     "identify",
+    "signature",
     "verify",
 ]
 
@@ -109,7 +110,7 @@ def credentials(delivery: Delivery, secret: bytes, options: Options, now: float 
     timestamp = now if isinstance(now, str) else str(int(now))
     return {
         options.hmac.timestamp_header.lower(): timestamp,
-        options.hmac.signature_header.lower(): _signature(delivery, secret, options.hmac, timestamp),
+        options.hmac.signature_header.lower(): signature(delivery, secret, options.hmac, timestamp),
     }
 
 
@@ -147,12 +148,13 @@ def _verify_hmac(delivery: Delivery, secret: bytes, scheme: Hmac, now: float) ->
     timestamp = delivery.headers.get(scheme.timestamp_header.lower(), "")
     if scheme.include_timestamp:
         check_timestamp(timestamp, now, scheme.tolerance)
-    expected = _signature(delivery, secret, scheme, timestamp)
+    expected = signature(delivery, secret, scheme, timestamp)
     if not hmac.compare_digest(expected.encode(), given.encode("latin-1", "replace")):
         raise BadSignature(f"vapi: {scheme.signature_header} does not match")
 
 
-def _signature(delivery: Delivery, secret: bytes, scheme: Hmac, timestamp: str) -> str:
+def signature(delivery: Delivery, secret: bytes, scheme: Hmac, timestamp: str) -> str:
+    """Return the value of the signature's header for these bytes and that time."""
     message_id = delivery.headers.get(scheme.message_id_header.lower(), "")
     values = {
         "timestamp": timestamp.encode(),
