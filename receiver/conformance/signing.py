@@ -5,6 +5,7 @@ Signing anything is for trying a receiver; receiver/samples.py makes what a prov
 
 import json
 import secrets
+import time
 from dataclasses import replace
 from datetime import datetime
 
@@ -23,8 +24,8 @@ def speaks_standard(source: Source) -> bool:
 
 
 def secret_of(source: Source) -> bytes:
-    """Return the secret that the source's provider signs with now."""
-    return source.secrets[0].value
+    """Return the first of the source's secrets that counts now, else its first."""
+    return next((one for one in source.secrets if one.counts(time.time())), source.secrets[0]).value
 
 
 def signs_time(source: Source) -> bool:
