@@ -42,7 +42,7 @@ def keep_call(event: Event, conn: Connection) -> None:
 @on("other", provider="vapi")
 def keep_unknown(event: Event, conn: Connection) -> None:
     """Log a message of a type that we don't know; it is an error of nobody's."""
-    log.info("message unknown id=%d provider=vapi type=%s", event.id, event.provider_type)
+    log.info("message unknown id=%d provider=vapi type=%s", event.id, event.provider_word)
     if event.subject:
         calls.keep(event, call_event(event), conn)
 

@@ -1,6 +1,7 @@
 """An event as a handler sees it, and the two answers a handler has besides returning and raising."""
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -8,6 +9,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 RETRY_LATER_MAX = 366 * 24 * 3600
+# What of a provider's type is logged. It is the payload's own text, and may be a phone number.
+WORD = re.compile(r"(?!.*\d{5})[A-Za-z0-9._:/-]{0,80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class Event:
     def subject_id(self) -> str:
         """The subject without its kind: ``CA...`` of ``call/CA...``; "" where there is no subject."""
         return (self.subject or "").partition("/")[2]
+
+    @property
+    def provider_word(self) -> str:
+        """provider_type where it is a word that can be logged, else "?"."""
+        return self.provider_type if WORD.fullmatch(self.provider_type) else "?"
 
     @property
     def query(self) -> dict[str, str]:

@@ -108,7 +108,7 @@ class Journal:
             self.unknown[kind] = now
             log.warning(
                 "event has no handler id=%d type=%s provider_type=%s; add one with @on and replay",
-                event.id, *kind,
+                event.id, event.event_type, event.provider_word,
             )  # fmt: skip
 
 

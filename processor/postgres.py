@@ -77,12 +77,13 @@ def default_data_dir() -> Path:
     return data_home / "webhook-inbox/demo"
 
 
-def start(data_dir: Path, *, port: int | None = None) -> Server:
+def start(data_dir: Path, *, port: int | None = None, settings: Sequence[str] = ()) -> Server:
     """Start PostgreSQL on *data_dir*, made on first use, and return once it answers.
 
-    Without *port* the last one is taken again if it is free, so that the DSN lasts. Raises Unavailable, and
-    then leaves no process behind. Call it from a thread that outlives the server, best the main one: Linux
-    takes the end of the thread that started a process for its parent's death.
+    Without *port* the last one is taken again if it is free, so that the DSN lasts. *settings*: more options of
+    postgres, which win over ours. Raises Unavailable, and then leaves no process behind. Call it from a thread that
+    outlives the server, best the main one: Linux takes the end of the thread that started a process for its parent's
+    death.
     """
     package = binaries.package()
     data_dir = data_dir.resolve()
@@ -93,7 +94,7 @@ def start(data_dir: Path, *, port: int | None = None) -> Server:
             programs = binaries.executables(package, data_dir.parent)
             _recover(data_dir)
             dsn = _prepare(data_dir, programs, port)
-            return Server(_launch(data_dir, programs, dsn), dsn, programs / "psql", lock)
+            return Server(_launch(data_dir, programs, dsn, settings), dsn, programs / "psql", lock)
         except BaseException:
             lock.close()
             raise
@@ -243,14 +244,14 @@ def _write_private(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _launch(data_dir: Path, programs: Path, dsn: str) -> subprocess.Popen[bytes]:
+def _launch(data_dir: Path, programs: Path, dsn: str, settings: Sequence[str]) -> subprocess.Popen[bytes]:
     """Run postgres as our child until it answers, for at most 30 seconds."""
     port = str(conninfo_to_dict(dsn)["port"])
     log = _beside(data_dir, "log")
     _write_private(log, "")
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [programs / "postgres", "-D", data_dir, "-p", port, *SETTINGS], stderr=file, **as_child()
+            [programs / "postgres", "-D", data_dir, "-p", port, *SETTINGS, *settings], stderr=file, **as_child()
         )
     try:
         deadline = time.monotonic() + 30

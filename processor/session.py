@@ -47,9 +47,11 @@ class Session:
 
     @classmethod
     def open(cls, connect: Callable[[], Connection]) -> "Session":
-        """Connect twice. Raises psycopg.Error, and then leaves nothing open."""
+        """Connect twice. Raises psycopg.Error, also on a standby, and then leaves nothing open."""
         with ExitStack() as opened:
             conn = opened.enter_context(closing(connect()))
+            if conn.info.parameter_status("in_hot_standby") == "on":
+                raise psycopg.OperationalError("the server is a standby; point DATABASE_URL at the primary as well")
             # A handler that sends ROLLBACK is in a new transaction then, not in none; nobody commits it.
             conn.autocommit = False
             # The claim's later statements must see what was committed since its first.

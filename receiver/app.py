@@ -5,7 +5,6 @@ committed or on the spool's disk, and whatever is wrong with a request's proof g
 """
 
 import asyncio
-import hmac
 import logging
 import os
 import time
@@ -33,6 +32,7 @@ T = TypeVar("T")
 log = logging.getLogger("receiver")
 
 RECEIPT_DEADLINE = 10.0  # seconds for a request's body to arrive
+REFUSAL_SECONDS = 0.01  # from the body's last byte to a 401: longer than it takes to find out what is wrong
 READY_SECONDS = 1.0  # how long an answer of /readyz is reused
 LARGE_BODY = 64 * 1024  # bytes that are examined in less than some ms, whatever they are
 CLOSE = {"connection": "close"}
@@ -103,6 +103,8 @@ def create_app(
         ],
         lifespan=lifespan,
     )
+    app.state.refused = refusals.count  # for the server: it refuses what is no request
+    app.state.draining = False  # the server says so at its end
     # Not a route: none matches every path, and what no route matches is answered in words.
     app.router.default = Door(settings, keeper, refusals, now, receipt_deadline)
     app.router.redirect_slashes = False  # a signed request is never redirected
@@ -121,8 +123,10 @@ class Health:
         """Answer 200 as long as the event loop turns."""
         return PlainTextResponse("ok\n")
 
-    async def ready(self, _request: Request) -> Response:
+    async def ready(self, request: Request) -> Response:
         """Answer 200 when deliveries can be kept, in the database or the spool, else 503 and why not."""
+        if request.app.state.draining:
+            return JSONResponse({"ready": False, "reasons": ["draining"]}, status_code=503)
         if time.monotonic() - self.checked_at >= READY_SECONDS:
             self.found = await self.keeper.ready()
             self.checked_at = time.monotonic()
@@ -155,7 +159,7 @@ class Door:
         try:
             response = await self._receive(source, scope, receive)
         except Gone:
-            log.info("delivery broken off source=%s", _name(source))
+            self.refusals.count(_name(source), 400, "the body broke off")
             return
         await response(scope, receive, send)
 
@@ -175,9 +179,12 @@ class Door:
             return self._refuse(source, 408, "the body did not arrive in time", CLOSE)
         base_url = source.base_url if source else ""
         delivery = Delivery(method, base_url, _target(scope), headers, body)
+        answer_at = time.monotonic() + REFUSAL_SECONDS
         try:
             await self._examine(self._authenticate, source, delivery)
         except BadSignature as error:
+            # All at one age, so that it tells neither which paths exist nor how far a signature was right.
+            await asyncio.sleep(answer_at - time.monotonic())
             return self._refuse(source, 401, str(error))
         assert source is not None  # noqa: S101 - nobody authenticates at an unknown path
         events = await self._examine(_identify, source, delivery)
@@ -192,8 +199,6 @@ class Door:
     def _authenticate(self, source: Source | None, delivery: Delivery) -> None:
         """Return if one of the source's secrets proves *delivery*, else raise BadSignature."""
         if source is None:
-            # About the work that a known source does, so that time tells little of which paths exist.
-            hmac.digest(b"nobody", delivery.body, "sha256")
             raise BadSignature("no such source")
         if not source.secrets:
             return  # settings let this pass for a source that says insecure = true, and for no other

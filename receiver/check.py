@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from receiver.check_conformance import conformance
 from receiver.check_report import report
 from receiver.check_twilio import Deployment, examine
 from receiver.samples import BOB
@@ -18,6 +19,9 @@ from receiver.settings import public_url
 @click.group()
 def check() -> None:
     """Play a provider against a running deployment: what it sends, what it must be answered."""
+
+
+check.add_command(conformance)
 
 
 def _path(_context: click.Context, option: click.Parameter, value: str) -> str:

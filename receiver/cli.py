@@ -33,8 +33,6 @@ from sql import database
 from sql import log as log_lines
 
 UNAVAILABLE, BAD_CONFIGURATION = 69, 78
-KEEP_ALIVE = 75  # seconds; longer than a proxy in front keeps an idle connection, so that it isn't cut under it
-DRAIN = 10  # seconds for requests under way at SIGTERM
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,6 +48,7 @@ def cli() -> None:
     receiver spool status                 what waits on this machine for the database
     receiver send agent call.completed    a signed sample to a running receiver
     receiver check twilio --url URL       Twilio, played against a deployment
+    receiver check conformance --url URL  everything a receiver must stand, tried on a deployment
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
 
 
@@ -68,59 +67,58 @@ cli.add_command(check)
     help="Port; 0 takes a free one.",
 )
 @click.option(
+    "--drain",
+    default=10.0,
+    show_default=True,
+    type=click.FloatRange(0, 3600),
+    help="Seconds after SIGTERM in which idle keep-alive connections may carry one more request each.",
+)
+@click.option(
+    "--handover",
+    envvar="HANDOVER",
+    show_envvar=True,
+    metavar="PATH",
+    help="Unix socket by which a receiver takes the port over from the one that runs, which then ends.",
+)
+@click.option(
     "--metrics-port", type=click.IntRange(1, 65535), help="Serve Prometheus there, at /metrics. Default: nowhere."
 )
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve it on.")
-def run(*, host: str, port: int, metrics_port: int | None, metrics_host: str) -> None:
-    """Take deliveries until SIGTERM or Ctrl-C; then finish those under way.
+def run(  # noqa: PLR0913 - one argument an option
+    *, host: str, port: int, drain: float, handover: str | None, metrics_port: int | None, metrics_host: str
+) -> None:
+    """Take deliveries until SIGTERM or Ctrl-C; then finish those under way. A second signal ends it at once.
 
     Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
     TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
     URL: set BASE_URL to what is configured at Twilio, whatever proxy stands in front.
+
+    Sockets that systemd passes (LISTEN_FDS) are served in place of --host and --port.
 
     While the database is away, deliveries are kept in the directory SPOOL_DIR, at most SPOOL_MAX_BYTES (1 GiB) of
     them, and brought to it when it is back; SPOOL_DIR=off answers them 503. Default: below systemd's state
     directory, or ~/.local/state.
     """
     # Imported here: the other commands need no server.
-    import uvicorn  # noqa: PLC0415
-
+    from receiver import server  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
+    from receiver.listeners import Handover, Taken, activated, bound  # noqa: PLC0415
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it serves
     log_lines.to_stream(os.environ)
     settings = replace(from_environ(os.environ), metrics_at=(metrics_host, metrics_port) if metrics_port else None)
-    port = port or _free_port(host)
-    for source in settings.sources:
-        for url in urls(source, f"http://{host}:{port}"):
-            click.echo(f"{source.name:<16} {url}", err=True)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings),
-            host=host,
-            port=port,
-            workers=1,  # else WEB_CONCURRENCY counts, which platforms set
-            http="h11",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=DRAIN,
-        )
-    )
-
-    def stop(*_: object) -> None:
-        if not server.started:
-            sys.exit(0)
-
-    # uvicorn handles both while it serves, and raises them again at its end, where they mean nothing more.
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    with suppress(SystemExit):  # uvicorn's own code for what kept it from starting, 3, is another one of ours
-        server.run()
-    if not server.started:
-        sys.exit(1)
+    heir = Handover(handover) if handover else None
+    try:
+        listeners = activated(os.environ) or (heir and heir.take()) or bound(host, port)
+    except Taken as error:
+        _fail([str(error)], 1)
+    if listeners[0].family != socket.AF_UNIX:
+        port = listeners[0].getsockname()[1]
+    with suppress(OSError):  # a full log disk, a closed pipe: what can't be said keeps nobody from receiving
+        for source in settings.sources:
+            for url in urls(source, f"http://{host}:{port}"):
+                click.echo(f"{source.name:<16} {url}", err=True)
+    server.run(server.Server(create_app(settings), listeners), drain, heir)
 
 
 @cli.command()
@@ -234,11 +232,6 @@ def curl_command(delivery: Delivery, to: str) -> str:
 def urls(source: Source, local: str) -> list[str]:
     """Return the source's URLs: public where its base URL is known, else local ones."""
     return [(source.base_url or local) + path for path in source.paths]
-
-
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 cli.add_command(cli_refusals.refusals)

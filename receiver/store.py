@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import psycopg
 from psycopg.rows import scalar_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from receiver.delivery import Delivery, Identity, clean
 from receiver.settings import Source
@@ -29,7 +29,7 @@ log = logging.getLogger("receiver")
 
 DEADLINE = 2.5  # seconds from the body's last byte to the answer
 CONNECTIONS_MAX = 8
-WAITING_MAX = 500  # requests that may wait for a connection; more are answered 503 at once
+UNDER_WAY_MAX = 500  # deliveries that may wait for the database; more are not tried
 RECONNECT = 0.5  # seconds that the pool goes on by itself after a failed attempt to connect
 # These carry a secret, or a session: they are proof at the door, and not kept.
 SECRET_HEADERS = {
@@ -80,12 +80,13 @@ class Store:
             min_size=1,
             max_size=CONNECTIONS_MAX,
             timeout=deadline * 0.8,
-            max_waiting=WAITING_MAX,
+            # No max_waiting: it counts who has given up as well, and past it the pool makes no connection ever again.
             # It would wait longer and longer between two attempts; given up, the next delivery makes one at once.
             reconnect_timeout=RECONNECT,
             open=False,
         )
         self.wakeup = Wakeup(dsn)
+        self.under_way = 0
         self.late: set[asyncio.Task[list[Saved]]] = set()
 
     async def open(self) -> None:
@@ -104,9 +105,15 @@ class Store:
 
     async def save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
         """Return what became of each event, all committed. Raises Unavailable after the deadline at the latest."""
+        if self.under_way >= UNDER_WAY_MAX:
+            raise Unavailable("too many deliveries wait for the database")
         until = time.monotonic() + self.deadline
         task = asyncio.create_task(self._save(source, delivery, events, until))
-        done, _ = await asyncio.wait({task}, timeout=self.deadline)
+        self.under_way += 1
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self.deadline)
+        finally:
+            self.under_way -= 1
         if not done:
             self.late.add(task)
             task.add_done_callback(self._forget)
@@ -125,7 +132,7 @@ class Store:
             await _within(0.5, version())
         except psycopg.errors.UndefinedTable:
             return "the database has no tables; run `processor db migrate`"
-        except (psycopg.Error, PoolTimeout, TooManyRequests, TimeoutError):
+        except (psycopg.Error, PoolTimeout, TimeoutError):
             return "the database does not answer"
         return None
 
@@ -138,7 +145,7 @@ class Store:
                     return [await self._insert(conn, row_of(source, delivery, event), until) for event in events]
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 raise Unavailable("the database takes no writes: a standby, or read-only by default") from error
-            except (PoolTimeout, TooManyRequests) as error:
+            except PoolTimeout as error:
                 raise Unavailable("no connection to the database") from error
             except psycopg.OperationalError as error:
                 # A connection from before a restart. Trying again is safe: the key is the same.

@@ -6,6 +6,6 @@
 -- The lease is next_attempt_at, moved past it: nobody finds the event due, and its followers wait as behind any event
 -- that waits. The attempt is counted here, before its handler starts.
 UPDATE webhook_events
-   SET lease = %(lease)s, next_attempt_at = clock_timestamp() + %(ttl)s::interval, attempts = attempts + 1,
-       parked = false
+   SET lease = %(lease)s, next_attempt_at = clock_timestamp() + %(ttl)s::interval,
+       attempts = least(attempts, 2147483646) + 1, parked = false
  WHERE id = ANY (%(ids)s::bigint[]) AND processed_at IS NULL AND dead_at IS NULL;

@@ -16,7 +16,7 @@ WITH failed AS (
            parked = false
      WHERE id = %(id)s AND processed_at IS NULL AND dead_at IS NULL
        -- A leased one's attempt was counted with its lease.
-       AND attempts = %(attempt)s - (%(lease)s::bigint IS NULL)::integer
+       AND CASE WHEN %(lease)s::bigint IS NULL THEN least(attempts, 2147483646) + 1 ELSE attempts END = %(attempt)s
        AND lease IS NOT DISTINCT FROM %(lease)s::bigint
     RETURNING id, replays, dead_at
 )

@@ -7,6 +7,6 @@ UPDATE webhook_events AS event
        suspect = false, parked = false, yields_at = NULL, lease = NULL,
        seconds = done.seconds, handler_version = done.version,
        -- A leased one's attempt was counted with its lease.
-       attempts = event.attempts + (%(outcome)s = 'handled' AND event.lease IS NULL)::integer
+       attempts = least(event.attempts, 2147483646) + (%(outcome)s = 'handled' AND event.lease IS NULL)::integer
   FROM unnest(%(ids)s::bigint[], %(durations)s::real[], %(versions)s::text[]) AS done (id, seconds, version)
  WHERE event.id = done.id AND event.processed_at IS NULL AND event.dead_at IS NULL;

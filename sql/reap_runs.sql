@@ -33,7 +33,7 @@ WITH over AS MATERIALIZED (
        SET suspect = true,
            parked = false,
            crashes = event.crashes + blamed.alone::integer,
-           attempts = event.attempts + blamed.alone::integer,
+           attempts = least(event.attempts, 2147483646) + blamed.alone::integer,
            last_error = CASE WHEN blamed.alone
                              THEN 'Crash: worker ' || blamed.worker || ' died while it handled this event'
                              ELSE event.last_error END,

@@ -1,8 +1,9 @@
-"""The receiver as its callers meet it: the real app behind a real uvicorn on a loopback port, and raw requests to it.
+"""The receiver as its callers meet it: the real app behind our real server on a loopback port, and raw requests to it.
 
 Configured by a real TOML file, so that whatever a test needs is something that an operator can write.
 """
 
+import asyncio
 import http.client
 import json
 import socket
@@ -11,14 +12,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
-import uvicorn
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
 from receiver.app import create_app
+from receiver.connection import Limits
+from receiver.listeners import bound
+from receiver.server import Server
 from receiver.settings import Settings, from_environ
 
 JSON = {"content-type": "application/json"}
@@ -37,24 +40,30 @@ class Reply:
 class Receiver:
     """A running receiver. *now*: unix seconds its clock stands at, None: it goes."""
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
+    def __init__(self, settings: Settings, limits: Limits | None = None, **options: Any) -> None:
         self.now: float | None = None
         app = create_app(settings, now=lambda: time.time() if self.now is None else self.now, **options)
         # As `receiver run` starts it. It listens from here on, so nobody needs to wait until it has started.
-        config = uvicorn.Config(
-            app, http="h11", ws="none", lifespan="on", log_config=None, access_log=False, server_header=False,
-            proxy_headers=False,
-        )  # fmt: skip
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.address: tuple[str, int] = self.listener.getsockname()
-        self.server = uvicorn.Server(config)
-        self.thread = Thread(target=self.server.run, args=([self.listener],))
+        (listener,) = bound("127.0.0.1", 0)
+        self.address: tuple[str, int] = listener.getsockname()
+        self.server = Server(app, [listener], limits)
+        self.started = Event()
+        self.thread = Thread(target=asyncio.run, args=[self._serve()])
         self.thread.start()
+        self.started.wait()
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.started.set()
+        await self.server.serve()
+
+    def begin_to_stop(self, drain: float = 0.0) -> None:
+        self.loop.call_soon_threadsafe(self.server.stop, drain)
 
     def stop(self) -> None:
-        self.server.should_exit = True
+        if self.thread.is_alive():
+            self.begin_to_stop()
         self.thread.join()
-        self.listener.close()
 
     def send(self, method: str, target: str, headers: dict[str, Any], body: bytes = b"") -> Reply:
         """Send one request. Text goes out in UTF-8, also where HTTP doesn't allow it."""

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,15 +23,19 @@ DEADLINE = 60.0  # seconds, for anything that is waited for
 class Command:
     """One of our commands, running; it can be killed and started again."""
 
-    def __init__(self, dsn: str, *arguments: str) -> None:
+    def __init__(
+        self, dsn: str, *arguments: str, before: Sequence[str] = (), stderr: Any = subprocess.DEVNULL, **environ: str
+    ) -> None:
+        self.before = before  # words of another command that runs ours
+        self.stderr = stderr
         self.arguments = arguments
-        self.environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "ERROR"}
+        self.environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "ERROR", **environ}
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", *self.arguments], env=self.environ, stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **ended_with_us(signal.SIGKILL),
+            [*self.before, sys.executable, "-m", *self.arguments], env=self.environ, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=self.stderr, **ended_with_us(signal.SIGKILL),
         )  # fmt: skip
 
     def kill_and_restart(self) -> None:
@@ -47,8 +51,9 @@ class Command:
 
 
 @contextmanager
-def receiver(dsn: str, port: int) -> Iterator[Command]:
-    command = Command(dsn, "receiver", "run", "--port", str(port))
+def receiver(dsn: str, port: int, **options: Any) -> Iterator[Command]:
+    """*options*: as Command's."""
+    command = Command(dsn, "receiver", "run", "--port", str(port), **options)
     try:
         wait_for(lambda: answers(port))
         yield command
@@ -57,8 +62,9 @@ def receiver(dsn: str, port: int) -> Iterator[Command]:
 
 
 @contextmanager
-def processor(dsn: str, *options: str) -> Iterator[Command]:
-    command = Command(dsn, "processor", "run", *options)
+def processor(dsn: str, *arguments: str, **options: Any) -> Iterator[Command]:
+    """*options*: as Command's."""
+    command = Command(dsn, "processor", "run", *arguments, **options)
     try:
         yield command
     finally:

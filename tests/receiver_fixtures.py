@@ -50,7 +50,7 @@ def start(session_database, tmp_path_factory):
 
     yield one
     for receiver in running.values():
-        receiver.server.should_exit = True
+        receiver.begin_to_stop()
     for receiver in running.values():
         receiver.stop()
 

@@ -54,6 +54,17 @@ def test_a_provider_knows_deliveries_and_no_io(path):
     assert imported(path) & {"asyncio", "psycopg", "socket", "os", "starlette", "pathlib.Path"} == set()
 
 
+def test_only_what_has_its_url_from_an_operator_speaks_http_to_others():
+    """No URL of a delivery (RecordingUrl, callbackUrl, jku) is ever fetched: it might be one of our own network."""
+    clients = ("http.client", "urllib.request", "httpx", "requests", "aiohttp", "socket.create_connection")
+    rooms = [path for room in ("sql", "receiver", "processor", "handlers") for path in modules(room)]
+
+    found = {relative(path) for path in rooms if any(name.startswith(clients) for name in imported(path))}
+
+    # The receiver's own test sender, the demo's look at itself, and what a handler posts to a URL of its settings.
+    assert found == {"receiver/sender.py", "processor/demo.py", "handlers/post.py"}
+
+
 def test_every_room_is_checked():
     packages = {path.parent.name for path in ROOT.glob("*/*.py")}
 

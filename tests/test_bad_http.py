@@ -46,7 +46,7 @@ def test_a_body_as_large_as_its_source_takes_is_stored(receiver, db):
 
 
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 16 * MAX_BODY, 512 * MAX_BODY, 10**18])
-@pytest.mark.parametrize("path", ["/webhooks/agent", "/nowhere"])
+@pytest.mark.parametrize("path", ["/webhooks/agent", "/webhooks/twilio", "/webhooks/dialpad", "/nowhere"])
 def test_a_larger_body_is_refused_before_it_is_read(size, path, receiver, db):
     assert_refused(receiver.exchange(head(path, f"Content-Length: {size}")), 413, db)
 
@@ -126,7 +126,7 @@ TARGETS = [
     "/webhooks/../webhooks/agent", "/webhooks/%61gent", "/webhooks/agent%2f", "/webhooks/agent;x", "/webhooks/agent%00",
     "/webhooks/agent%0d%0aFAKE", "/webhooks/agent%ff", "/%2e%2e%2f%2e%2e%2fetc/passwd", "/../../etc/passwd", "//w/a",
     "/webhooks/{source}", "/webhooks/%7B0.__class__%7D", "/webhooks/'%20OR%201=1", "/livez/", "/readyz/x", "*",
-    "/" + "a" * 4096, "http://inbox.test/webhooks/agent", "/favicon.ico", "/docs", "/openapi.json", "/metrics",
+    "/" + "a" * 4096, "http://inbox.test/nowhere", "/favicon.ico", "/docs", "/openapi.json", "/metrics",
 ]  # fmt: skip
 REFUSED = re.compile(r"delivery refused source=\w+ status=4\d\d cause=[\w :;,.?'-]+?( and \d+ more in \d+ s)?")
 

@@ -182,6 +182,16 @@ def test_another_spelling_of_a_token_is_refused(change, receiver, db):
     assert (reply.status, rows(db)) == (401, [])
 
 
+def test_a_secret_too_short_for_hs256_is_warned_of_at_the_start(start, caplog):
+    start(
+        [{"name": "short", "provider": "dialpad", "secrets": ["env:SHORT"]}],
+        {"SHORT": "31-characters-of-a-short-secret"},
+    )
+
+    assert "secret short source=short secret=env:SHORT; expected 32 bytes or more" in caplog.text
+    assert "31-characters" not in caplog.text
+
+
 def test_plain_json_is_no_fallback_where_a_secret_is_set(receiver, db):
     assert Signed("/webhooks/dialpad", EVENT).to(receiver).status == 401
     assert rows(db) == []

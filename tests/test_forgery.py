@@ -3,6 +3,7 @@
 import hmac
 import json
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha1, sha256
 
 import pytest
@@ -156,6 +157,31 @@ def test_any_other_timestamp_is_refused_though_signed(timestamp, receiver, db):
     assert_refused(standard(receiver, timestamp), db)
 
 
+@pytest.mark.parametrize("provider", ["agent", "twilio JSON"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        BODY.replace(b":", b": "),
+        b'{"event_type":"call_completed","reminder_id":"rem_1"}',
+        BODY + b"\n",
+        b"\xef\xbb\xbf" + BODY,
+        BODY.replace(b"rem_1", b"rem_\\u0031"),
+    ],
+)
+def test_the_same_json_in_other_bytes_is_refused(body, provider, receiver, db):
+    assert json.loads(body) == json.loads(BODY)
+
+    assert_refused(replace(VALID[provider], body=body).to(receiver), db)
+
+
+@pytest.mark.parametrize("hosts", [["evil.example", "hooks.example.com"], ["hooks.example.com", "evil.example"]])
+def test_of_two_hosts_neither_is_believed(hosts, receiver, db):
+    forged = twilio([("CallSid", "CA1")], url="https://evil.example/webhooks/twilio")
+
+    assert 400 <= forged.to(receiver, Host=hosts).status <= 401
+    assert rows(db) == []
+
+
 def test_a_timestamp_that_is_not_the_signed_one_is_refused(receiver, db):
     assert_refused(standard(receiver, str(NOW + 1), signed_timestamp=str(NOW)), db)
 
@@ -165,7 +191,7 @@ def test_a_malformed_element_is_refused(element, receiver, db):
     assert_refused(standard(receiver, str(NOW), element=element), db)
 
 
-@pytest.mark.parametrize("element", ["v1 {}", "v2,x {}", "v1,bad v1, , {}", "{} v1,bad"])
+@pytest.mark.parametrize("element", ["v1 {}", "v2,x {}", "v1,bad v1, , {}", "{} v1,bad", "v1,bad, {}", "{}, v1,bad"])
 def test_a_right_element_counts_among_others(element, receiver, db):
     assert standard(receiver, str(NOW), element=element).status == 200
 

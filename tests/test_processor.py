@@ -313,6 +313,43 @@ def test_a_value_that_the_database_refused_is_not_kept(db):
     assert look(db, event, "last_error") == ("InvalidTextRepresentation: 22P02",)
 
 
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ("payload = 'null'", "handled"),
+        ("payload = '[{\"CallSid\": 1}]'", "handled"),
+        ("payload = '1e5000', headers = '{\"a\": [null]}', body = '\\xff', method = '', url = E'\\x1b'", "handled"),
+        ("payload = NULL, parse_error = 'by hand'", "handled"),
+        ("provider = 'nobody', app_id = '', subject = repeat('/', 2000)", "handled"),
+        ("attempts = 2147483647, replays = 2147483647", "handled"),
+        ("suspect = true, parked = true, yields_at = 'infinity'", "handled"),
+        ("received_at = '1970-01-01 UTC', next_attempt_at = '1970-01-01 UTC', last_error = 'x'", "handled"),
+        ("event_type = '__class__'", "no_handler"),
+        ("event_type = E'\\x1b[2J\\r\\nINFO' || repeat('x', 240)", "no_handler"),
+        ("processed_at = now()", "skipped"),
+        ("next_attempt_at = '2199-12-31 UTC'", None),
+    ],
+)
+def test_a_row_written_by_hand_holds_up_nobody(db, change, outcome):
+    on("call.ringing")(lambda event, conn: None)
+    event, other = add(db), add(db)
+    db.execute(f"UPDATE webhook_events SET {change} WHERE id = %s".encode(), [event])
+
+    process(db)
+
+    assert look(db, event, "outcome") == (outcome,)
+    assert look(db, other, "outcome") == ("handled",)
+
+
+def test_attempts_that_were_written_by_hand_up_to_the_columns_end_are_the_last(db):
+    on("call.ringing")(lambda event, conn: 1 / 0)
+    event = add(db, attempts=2**31 - 1)
+
+    process(db)
+
+    assert look(db, event, "attempts, dead_at IS NOT NULL") == (2**31 - 1, True)
+
+
 def test_a_database_that_refuses_to_write_is_waited_for(db, dsn, caplog):
     on("call.ringing")(lambda event, conn: None)
     event = add(db)

@@ -59,7 +59,7 @@ def test_its_curl_is_signed_as_it_says(fresh_dsn, monkeypatch):
 def test_its_updates_replay_and_skip(db):
     add(db, "call.completed", outcome="handled", processed_at="2026-01-01")
     db.execute("UPDATE webhook_events SET id = 17")
-    (first,), (second,) = blocks("sql"), blocks("sql", OPERATE)
+    (first,), (second, *_) = blocks("sql"), blocks("sql", OPERATE)
 
     db.execute(first.encode())
     assert db.execute("SELECT replays, outcome FROM webhook_events").fetchall() == [(1, None)]

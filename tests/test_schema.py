@@ -11,6 +11,7 @@ from psycopg import sql
 
 import sql as statements
 from processor import migrations
+from tests.conftest import PREFIX, created_database
 from tests.inbox import add
 
 # A value for each name a statement takes; types are what the receiver and the processor pass.
@@ -225,10 +226,11 @@ def explain(conn, statement, before=""):
         return "\n".join(line for (line,) in cursor.fetchall())
 
 
-@pytest.fixture
-def as_role(fresh_dsn):
-    """Run statements with the rights of a role, in a database where the grants were made."""
-    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+@pytest.fixture(scope="module")
+def as_role(server_dsn, template):
+    """Run statements with the rights of a role, in a database where the grants were made, and undo them."""
+    database = created_database(server_dsn, f"{PREFIX}_grants", template)
+    with database as dsn, psycopg.connect(dsn, autocommit=True) as conn:
         conn.execute(statements.load("grant_roles"))
         conn.execute(statements.load("grant_roles"))
 
@@ -238,6 +240,7 @@ def as_role(fresh_dsn):
                 return conn.execute(statement, names)
 
         add(conn)
+        conn.execute("CREATE SCHEMA elsewhere CREATE TABLE secrets (id integer)")  # of another application
         yield run
 
 
@@ -270,6 +273,19 @@ def test_the_receivers_role_can_count_refusals_and_list_them(as_role):
         "CREATE TABLE mine ()",
         "SELECT * FROM dead_letters",
         "COPY webhook_events TO PROGRAM 'true'",
+        "COPY webhook_duplicates FROM PROGRAM 'true'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT headers, url FROM webhook_events",
+        "SELECT * FROM webhook_duplicates",
+        "UPDATE webhook_duplicates SET same_body = true",
+        "SELECT * FROM calls",
+        "SELECT * FROM webhook_attempts",
+        "INSERT INTO webhook_pauses (kind, name) VALUES ('source', 'twilio')",
+        "CREATE SCHEMA mine",
+        "CREATE ROLE friend",
+        "ALTER TABLE webhook_events DISABLE TRIGGER ALL",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'",
     ],
 )
 def test_the_receivers_role_can_do_nothing_else(as_role, statement):
@@ -297,6 +313,20 @@ def test_the_processors_role_can_claim_complete_and_write_the_handlers_tables(as
         "ALTER TABLE calls ADD more text",
         "CREATE TABLE mine ()",
         "CREATE ROLE friend",
+        "CREATE SCHEMA mine",
+        "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "CREATE TRIGGER mine BEFORE UPDATE ON webhook_events FOR EACH ROW EXECUTE FUNCTION webhook_events_skip()",
+        "ALTER TABLE webhook_events DISABLE TRIGGER ALL",
+        "ALTER FUNCTION webhook_events_skip() SET search_path = mine",
+        "SELECT * FROM elsewhere.secrets",
+        "INSERT INTO elsewhere.secrets VALUES (1)",
+        "UPDATE call_events SET state = 'x'",
+        "DELETE FROM webhook_duplicates",
+        "INSERT INTO webhook_migrations VALUES (999, 'x', 'x')",
+        "COPY webhook_events TO PROGRAM 'true'",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT lo_import('/etc/passwd')",
     ],
 )
 def test_the_processors_role_has_no_ddl_and_deletes_no_events(as_role, statement):

@@ -39,7 +39,8 @@ def verify(delivery: Delivery, secret: bytes, now: float) -> None:
         raise BadSignature(f"standard webhooks: no {prefix}-id or {prefix}-signature header")
     check_timestamp(timestamp, now, TOLERANCE)
     expected = sign(secret, identifier, timestamp, delivery.body).encode()
-    elements = signatures.split(" ", ELEMENTS_MAX)[:ELEMENTS_MAX]
+    # Two headers are joined by ", ": their elements count like those of one, whichever comes first.
+    elements = signatures.replace(", ", " ").split(" ", ELEMENTS_MAX)[:ELEMENTS_MAX]
     # All are compared, so that the time taken tells nothing of which matched.
     matches = [hmac.compare_digest(element.encode("utf-8", "replace"), expected) for element in elements]
     if not any(matches):

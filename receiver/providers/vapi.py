@@ -97,13 +97,16 @@ def verify(delivery: Delivery, secret: bytes, options: Options, now: float) -> N
         _verify_secret(delivery, secret, options)
 
 
-def credentials(delivery: Delivery, secret: bytes, options: Options, now: float) -> dict[str, str]:
-    """Return the headers that prove *delivery* to a source with these options: signing, beside verifying."""
+def credentials(delivery: Delivery, secret: bytes, options: Options, now: float | str) -> dict[str, str]:
+    """Return the headers that prove *delivery* to a source with these options: signing, beside verifying.
+
+    *now*: unix seconds, or the text that is to stand for them.
+    """
     if not options.hmac:
         header = options.header_name or SECRET_HEADERS[0]
         bearer = options.bearer_prefix and header.lower() == "authorization"
         return {header.lower(): ("Bearer " if bearer else "") + secret.decode("latin-1")}
-    timestamp = str(int(now))
+    timestamp = now if isinstance(now, str) else str(int(now))
     return {
         options.hmac.timestamp_header.lower(): timestamp,
         options.hmac.signature_header.lower(): _signature(delivery, secret, options.hmac, timestamp),

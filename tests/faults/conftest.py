@@ -6,6 +6,9 @@ from random import randrange
 import psycopg
 import pytest
 
+from tests.conftest import reachable_directory
+from tests.faults import checker, servers
+
 HERE = Path(__file__).parent
 FIRST = randrange(2**31)
 
@@ -37,3 +40,17 @@ def trace(tmp_path, monkeypatch):
     path.touch()
     monkeypatch.setenv("TRACE", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def own_server():
+    with reachable_directory() as directory, servers.server(directory / "data") as running:
+        running.execute(checker.TABLES)
+        yield running
+
+
+@pytest.fixture
+def server(own_server):
+    """A server that a test may stop, with our schema and no events."""
+    own_server.execute("TRUNCATE webhook_events, webhook_duplicates, effects RESTART IDENTITY CASCADE")
+    return own_server

@@ -83,6 +83,7 @@ class Sender:
         self.history = history
         self.policies = policies
         self.answers: list[Answer] = []
+        self.acked: set[str] = set()
         self.unsound: set[str] = set()  # keys of what may end as a dead letter
         self.idle: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.began = 0.0
@@ -155,6 +156,8 @@ class Sender:
         if known:
             what: What = "ok" if failure is None else "info" if failure == "timeout" else "fail"
             self.history.note(key, delivery.body, what, status)
+            if what == "ok":
+                self.acked.add(key)
         self.answers.append(Answer(at, self.now - at, status, failure, planned.noise))
         return failure
 

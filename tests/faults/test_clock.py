@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from receiver.providers import standard_webhooks
 from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.inbox import add, look, make_due
-from tests.processes import processor, wait_for
+from tests.outages import database, own_database, spooling
+from tests.processes import SECRET, agent_event, free_port, post, processor, receiver, wait_for
+
+__all__ = ["database", "own_database"]
 
 # Every wall clock that a program can ask is off by as many seconds as the file $CLOCK says.
 WRONG_CLOCK = r"""
@@ -56,6 +60,7 @@ time_t time(time_t *out) {
 }
 """
 HOUR, IN_2040, IN_1970 = 3600, 2_208_988_800, 3600
+TEN_MINUTES = 600
 
 
 @pytest.fixture
@@ -105,6 +110,49 @@ def test_a_clock_that_jumps_while_the_processor_sleeps_does_not_keep_it_asleep(c
         clock(jump)
         second = add(conn, "fault.note")
         wait_for(lambda: effects(conn) == [first, second])
+
+
+def stamped(event_id):
+    """Return a delivery that is signed with the true time."""
+    body, _ = agent_event(event_id)
+    stamp = str(int(time.time()))
+    signature = standard_webhooks.sign(SECRET.encode(), event_id, stamp, body)
+    return body, {"webhook-id": event_id, "webhook-timestamp": stamp, "webhook-signature": signature}
+
+
+@pytest.mark.parametrize("off", [-TEN_MINUTES, TEN_MINUTES], ids=["slow", "fast"])
+def test_a_receiver_whose_clock_is_wrong_says_so_where_a_time_is_signed_and_stores_by_the_databases(
+    db, dsn, clock, off
+):
+    clock(0)
+    port = free_port()
+    with receiver(dsn, port):
+        right = post(port, *stamped("right"))
+        clock(off)
+        wrong = post(port, *stamped("wrong"))
+        timeless = post(port, *agent_event("timeless"))
+
+    assert (right, wrong, timeless) == (200, 401, 200)
+    away = "abs(extract(epoch FROM received_at - clock_timestamp())) < 60 AND next_attempt_at <= clock_timestamp()"
+    assert db.execute(f"SELECT event_id, {away} FROM webhook_events ORDER BY id").fetchall() == [
+        ("right", True), ("timeless", True),
+    ]  # fmt: skip
+    (cause,) = db.execute("SELECT cause FROM webhook_refusals").fetchone()
+    assert cause == "timestamp: more than 300 s from this machine's clock"
+
+
+@pytest.mark.parametrize("off", [-TEN_MINUTES, TEN_MINUTES], ids=["slow", "fast"])
+def test_a_clock_that_is_put_right_during_an_outage_keeps_no_spooled_event_waiting(database, tmp_path, clock, off):
+    clock(off)
+    with spooling(database.dsn, tmp_path / "spool") as receiver:
+        database.stop()
+        assert receiver.send("spooled") == 200
+        clock(0)
+        database.start()
+        wait_for(database.events)
+
+    sensible = "received_at BETWEEN now() - interval '15 minutes' AND now() AND next_attempt_at <= now()"
+    assert database.ask(f"SELECT event_id, {sensible} FROM webhook_events") == [("spooled", True)]
 
 
 def used(pid: int) -> float:

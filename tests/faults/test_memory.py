@@ -1,42 +1,41 @@
-"""A handler that eats all memory has its worker ended by the kernel, and is blamed alone."""
+"""Memory that runs out, by control group: a handler is blamed alone, and a killed receiver has lost nothing."""
 
-import os
-from contextlib import suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.faults.attempts import HANDLERS, effects
+from tests.faults.load import load, lost
+from tests.faults.memory_group import NoGroup, group
 from tests.inbox import add, look
-from tests.processes import processor, wait_for
+from tests.processes import Command, free_port, processor, receiver, wait_for
 
-GROUPS = Path("/sys/fs/cgroup/memory")  # version 1; where systemd has version 2, memory is not ours to limit
 LIMIT = 300 << 20
+MEGABYTE = 1_000_000  # bytes more a body; the receiver takes 1 MiB in all
 
 
 @pytest.fixture
-def group():
-    """A control group whose members have so much memory together, and no swap."""
-    path = GROUPS / f"webhook-inbox-{os.getpid()}"
-    try:
-        path.mkdir()
-    except OSError as error:
-        pytest.skip(f"no control group of our own: {error}")
-    (path / "memory.limit_in_bytes").write_text(str(LIMIT))
-    with suppress(OSError):  # where swap is not counted
-        (path / "memory.memsw.limit_in_bytes").write_text(str(LIMIT))
-    yield path
-    wait_for(lambda: not (path / "cgroup.procs").read_text())
-    path.rmdir()
+def limited():
+    """A function that makes a group of processes with so much memory."""
+    with ExitStack() as stack:
+
+        def made(limit=LIMIT):
+            try:
+                return stack.enter_context(group(limit))
+            except NoGroup as reason:
+                pytest.skip(f"no control group of our own: {reason}")
+
+        yield made
 
 
-def test_a_handler_that_eats_all_memory_dies_at_its_third_crash_and_harms_nobody(conn, fresh_dsn, trace, group):
+def test_a_handler_that_eats_all_memory_dies_at_its_third_crash_and_harms_nobody(conn, fresh_dsn, trace, limited):
+    members = limited()
     started = add(conn, "fault.note")
     with processor(fresh_dsn, "--interval", "0.1", *HANDLERS) as running:
         wait_for(lambda: effects(conn) == [started])
         (worker,) = Path(f"/proc/{running.process.pid}/task/{running.process.pid}/children").read_text().split()
-        for member in (running.process.pid, worker):
-            (group / "cgroup.procs").write_text(str(member))
+        members.add(running.process.pid, int(worker))
 
         poison, innocent = add(conn, "fault.eat_memory"), add(conn, "fault.note")
         wait_for(lambda: look(conn, poison, "dead_at IS NOT NULL") == (True,))
@@ -45,3 +44,34 @@ def test_a_handler_that_eats_all_memory_dies_at_its_third_crash_and_harms_nobody
 
     assert look(conn, poison, "crashes") == (3,)
     assert look(conn, innocent, "crashes, outcome") == (0, "handled")
+
+
+def test_sixteen_senders_of_large_bodies_stay_within_the_receivers_memory(dsn, limited):
+    members, port = limited(), free_port()
+    command = Command(dsn, "receiver", "run", "--port", str(port), before=members.run)
+    try:
+        with load(port, senders=16, size=MEGABYTE) as sent:
+            wait_for(lambda: len(sent.acknowledged) > 48)
+        assert command.process.poll() is None
+    finally:
+        command.stop()
+
+    assert not sent.refused
+    assert members.peak() < LIMIT
+    assert lost(dsn, sent.acknowledged) == []
+
+
+def test_a_receiver_that_the_kernel_kills_for_its_memory_has_lost_nothing_it_acknowledged(dsn, limited):
+    members, port = limited(16 << 20), free_port()
+    with receiver(dsn, port) as running, load(port, "small") as sent:
+        wait_for(lambda: len(sent.acknowledged) > 100)
+        members.add(running.process.pid)
+        with load(port, "large", senders=16, size=MEGABYTE) as large:
+            wait_for(lambda: running.process.poll() is not None)
+        ended = running.process.returncode
+        running.kill_and_restart()
+        before = len(sent.acknowledged)
+        wait_for(lambda: len(sent.acknowledged) > before + 100)
+
+    assert ended == -9
+    assert lost(dsn, sent.acknowledged | large.acknowledged) == []

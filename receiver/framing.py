@@ -1,0 +1,136 @@
+"""Where a request begins and ends on a connection, without leniency.
+
+h11 judges the syntax of lines and fields. The lines themselves are split here, since h11 also takes what a proxy in
+front may read otherwise: a bare LF, a folded field, a length beside chunks (RFC 9112 §2.2, §5.2, §6.3).
+"""
+
+import asyncio
+import re
+
+import h11
+
+HEAD_MAX = 32 * 1024  # bytes of the request line and all fields
+FIELDS_MAX = 100
+CHUNKS_MAX = 10_000  # of one body; a sender of bytes one by one costs more than he sends
+READ = 64 * 1024  # bytes taken at once
+BREATH = 100  # chunks after which the other connections get a turn
+ORIGIN = re.compile(rb"(?i)https?://[^/?#]*")  # of a target in absolute form
+SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
+
+
+class Malformed(Exception):
+    """The bytes are no request that we take. *cause* is a fixed text, with nothing of the request in it."""
+
+    def __init__(self, status: int, cause: str) -> None:
+        super().__init__(cause)
+        self.status = status
+        self.cause = cause
+
+
+class BrokenOff(Exception):
+    """The client hung up in the middle of a request."""
+
+
+class Head:
+    """A request's head; *http* writes the answer to it."""
+
+    def __init__(self, http: h11.Connection, request: h11.Request) -> None:
+        self.http = http
+        self.method: bytes = request.method
+        self.version: bytes = request.http_version
+        self.fields: list[tuple[bytes, bytes]] = list(request.headers)
+        # A server takes the absolute form as it takes the path (RFC 9112 §3.2.2). What it names as host is as
+        # little believed as the Host field.
+        rest = ORIGIN.sub(b"", request.target, count=1)
+        self.target: bytes = rest if rest == request.target or rest[:1] == b"/" else b"/" + rest
+
+    def length(self) -> int | None:
+        """Return the body's length in bytes; None: it comes in chunks. Raises Malformed when that is ambiguous."""
+        fields = dict(self.fields)
+        if b"transfer-encoding" not in fields:
+            return int(fields.get(b"content-length", 0))
+        if b"content-length" in fields or self.version == b"1.0":
+            raise Malformed(400, "its body has two lengths")
+        return None
+
+
+class Body:
+    """A request's body, read as far as somebody asks for it."""
+
+    def __init__(self, reader: asyncio.StreamReader, length: int | None) -> None:
+        self.reader = reader
+        self.chunked = length is None
+        self.left = length or 0  # bytes, of the chunk or of the whole
+        self.chunks = 0
+        self.complete = length == 0
+
+    async def read(self) -> bytes:
+        """Return the next bytes, b"" at the end. Raises Malformed or BrokenOff."""
+        if self.chunked and not self.complete and not self.left:
+            await self._next_chunk()
+        if self.complete:
+            return b""
+        data = await self.reader.read(min(self.left, READ))
+        if not data:
+            raise BrokenOff
+        self.left -= len(data)
+        if self.chunked and not self.left and await _line(self.reader):
+            raise Malformed(400, "a chunk has another size than it says")
+        self.complete = not self.chunked and not self.left
+        return data
+
+    async def _next_chunk(self) -> None:
+        self.chunks += 1
+        if self.chunks % BREATH == 0:
+            await asyncio.sleep(0)
+        size = SIZE.fullmatch(await _line(self.reader))
+        if size is None or self.chunks > CHUNKS_MAX:
+            raise Malformed(400, "its chunks are malformed, or too many")
+        self.left = int(size[1], 16)
+        if not self.left:
+            await _lines(self.reader)  # trailers: nobody signed them as fields, and nobody reads them
+            self.complete = True
+
+
+async def read_head(reader: asyncio.StreamReader, first: bytes) -> Head:
+    """Return the next request's head, of which *first* has been read. Raises Malformed or BrokenOff."""
+    if first < b"!":  # a TLS hello, mostly; it has no line whose end could be waited for
+        raise Malformed(400, "it is no HTTP/1.1")
+    lines = [*await _lines(reader, first), b"", b""]
+    http = h11.Connection(h11.SERVER)
+    http.receive_data(b"\r\n".join(lines))
+    try:
+        request = http.next_event()
+    except h11.RemoteProtocolError:
+        raise Malformed(400, "it is no HTTP/1.1") from None
+    if not isinstance(request, h11.Request) or request.http_version not in {b"1.0", b"1.1"}:
+        raise Malformed(400, "it is no HTTP/1.1")
+    return Head(http, request)
+
+
+async def _lines(reader: asyncio.StreamReader, first: bytes = b"") -> list[bytes]:
+    """Return the lines up to an empty one: a head, or trailers."""
+    lines: list[bytes] = []
+    size = 0
+    while line := first + await _line(reader, 431 if lines else 414):
+        if line[:1] in b" \t":
+            raise Malformed(400, "a field is folded")
+        size += len(line) + 2
+        if size > HEAD_MAX or len(lines) > FIELDS_MAX:
+            raise Malformed(431 if lines else 414, "its head is too large")
+        lines.append(line)
+        first = b""
+    return lines
+
+
+async def _line(reader: asyncio.StreamReader, too_long: int = 400) -> bytes:
+    """Return a line without its CRLF. *too_long*: the status of one that is."""
+    try:
+        line = await reader.readuntil(b"\n")
+    except asyncio.IncompleteReadError as error:
+        raise BrokenOff from error
+    except asyncio.LimitOverrunError as error:
+        raise Malformed(too_long, "a line is too long") from error
+    if not line.endswith(b"\r\n"):
+        raise Malformed(400, "a line ends without CR")
+    return line[:-2]
