@@ -175,7 +175,8 @@ def number(conn: psycopg.Connection, query: str) -> int:
 @contextmanager
 def command(dsn: str, *arguments: str) -> Iterator[None]:
     """Run a command of ours; its warnings go to our stderr."""
-    ours = {"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING", "TWILIO_AUTH_TOKEN": TOKEN, "BASE_URL": BASE_URL}
+    ours = {"DATABASE_URL": dsn, "LOG_LEVEL": "WARNING", "TWILIO_AUTH_TOKEN": TOKEN, "BASE_URL": BASE_URL,
+            "SPOOL_DIR": "off"}  # fmt: skip
     others = ("WEBHOOK_SOURCES", "HANDLERS", "DIALOGUE_URL", "IGNORE_UNKNOWN_CALLS")
     environ = {name: value for name, value in os.environ.items() if name not in others} | ours
     process = subprocess.Popen(

@@ -108,7 +108,7 @@ def hear(listener: Connection, done_at: dict[str, float]) -> None:
 @contextmanager
 def command(dsn: str, *arguments: str) -> Iterator[None]:
     """Run a command of ours; its warnings go to our stderr."""
-    environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "WARNING"}
+    environ = {**os.environ, "DATABASE_URL": dsn, "WEBHOOK_SECRET": SECRET, "LOG_LEVEL": "WARNING", "SPOOL_DIR": "off"}
     environ.pop("WEBHOOK_SOURCES", None)
     process = subprocess.Popen(
         [sys.executable, "-m", *arguments],

@@ -65,7 +65,7 @@ def demo(data_dir: Path, own_handlers: tuple[str, ...], *, fresh: bool, leave: b
             port = postgres.free_port([PORT, 0])
             url = f"http://127.0.0.1:{port}"
             environ = {name: value for name, value in os.environ.items() if name not in NOT_OURS}
-            environ |= {**SECRETS, "DATABASE_URL": dsn, "BASE_URL": url}
+            environ |= {**SECRETS, "DATABASE_URL": dsn, "BASE_URL": url, "SPOOL_DIR": "off"}
             receiver = ["receiver", "run", "--host", "127.0.0.1", "--port", str(port)]
             handlers = [f"--handlers={name}" for name in ("handlers", "processor.demo_handlers", *own_handlers)]
             running = {

@@ -87,7 +87,7 @@ class Drain:
                     await self._drain_own()
                 await self._adopt()
                 self.fault = ""
-            except (psycopg.Error, Unavailable, Failed, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - a drain that ended would have everything spooled for ever
                 self._tell(error)
                 await asyncio.sleep(PROBE)
                 if self.away or not self.spool.empty:
@@ -99,7 +99,13 @@ class Drain:
                 await conn.execute(load("schema_version"))
                 self._back(0, 0)
             began = time.monotonic()
-            if drained := await self._drain(conn, self.spool):
+            try:
+                drained = await self._drain(conn, self.spool)
+            except Failed:  # the database may be there, whatever the spool's disk does
+                await conn.execute(load("schema_version"))
+                self._back(0, self.spool.spool.deliveries)
+                raise
+            if drained:
                 log.warning("spool drained events=%d seconds=%.1f", drained, time.monotonic() - began)
 
     async def _drain(self, conn: AsyncConnection, spool: SpoolThread) -> int:

@@ -66,7 +66,8 @@ async def serve(host: str, port: int, read: Callable[[], str]) -> asyncio.Server
                 await writer.drain()
         writer.close()
 
-    return await asyncio.start_server(answer, host, port, limit=HEAD_MAX)
+    # Shared with the receiver that hands its port over to this one, until it has ended.
+    return await asyncio.start_server(answer, host, port, limit=HEAD_MAX, reuse_port=True)
 
 
 def _braces(labels: Labels) -> str:

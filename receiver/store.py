@@ -9,6 +9,7 @@ calls there are never more than connections.
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ class Store:
         """Return what became of each event, all committed. Raises Unavailable after the deadline at the latest."""
         if self.under_way >= UNDER_WAY_MAX:
             raise Unavailable("too many deliveries wait for the database")
-        task = asyncio.create_task(self._save(source, delivery, events))
+        until = time.monotonic() + self.deadline
+        task = asyncio.create_task(self._save(source, delivery, events, until))
         self.under_way += 1
         try:
             done, _ = await asyncio.wait({task}, timeout=self.deadline)
@@ -137,14 +139,13 @@ class Store:
             return "the database does not answer"
         return None
 
-    async def _save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
+    async def _save(self, source: Source, delivery: Delivery, events: list[Identity], until: float) -> list[Saved]:
         """Insert each event in a transaction of its own: a batch that fails half-way comes again as duplicates."""
-        until = time.monotonic() + self.deadline
         while True:
             conn = None
             try:
                 async with self.pool.connection() as conn:
-                    return [await self._insert(conn, row_of(source, delivery, event)) for event in events]
+                    return [await self._insert(conn, row_of(source, delivery, event), until) for event in events]
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 raise Unavailable("the database takes no writes: a standby, or read-only by default") from error
             except PoolTimeout as error:
@@ -158,8 +159,8 @@ class Store:
             except psycopg.Error as error:
                 raise Unavailable(f"the database failed ({error.sqlstate})") from error
 
-    async def _insert(self, conn: AsyncConnection, row: dict[str, object]) -> Saved:
-        saved = await insert(conn, row)
+    async def _insert(self, conn: AsyncConnection, row: dict[str, object], until: float) -> Saved:
+        saved = await insert(conn, row, until=until)
         if not saved.duplicate:
             self.wakeup.stored.set()
         return saved
@@ -180,10 +181,13 @@ async def _within(seconds: float, call: Awaitable[object]) -> None:
     task.result()
 
 
-async def insert(conn: AsyncConnection, row: dict[str, object], *, tried: bool = False) -> Saved:
+async def insert(
+    conn: AsyncConnection, row: dict[str, object], *, tried: bool = False, until: float = math.inf
+) -> Saved:
     """Return what became of one event's row, a commit of its own. Raises psycopg.Error, Unavailable.
 
-    *tried*: it was inserted before, and nobody knows whether that was committed.
+    *tried*: it was inserted before, and nobody knows whether that was committed. *until*: monotonic seconds after
+    which somebody else may have inserted it, from the spool.
     """
     try:
         cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
@@ -201,10 +205,10 @@ async def insert(conn: AsyncConnection, row: dict[str, object], *, tried: bool =
             raise
         # JSON that jsonb can't hold: a number beyond its range, nesting beyond its stack.
         refused = f"PostgreSQL refused the payload as jsonb ({error.sqlstate})"
-        return await insert(conn, {**row, "payload": None, "parse_error": refused})
+        return await insert(conn, {**row, "payload": None, "parse_error": refused}, tried=tried, until=until)
     if (stored := await cursor.fetchone()) is not None:
         return Saved(stored, duplicate=False)
-    return await repeat(conn, row, tried=tried)
+    return await repeat(conn, row, tried=tried or time.monotonic() >= until)
 
 
 async def repeat(conn: AsyncConnection, row: dict[str, object], *, tried: bool) -> Saved:

@@ -61,8 +61,8 @@ def test_only_what_has_its_url_from_an_operator_speaks_http_to_others():
 
     found = {relative(path) for path in rooms if any(name.startswith(clients) for name in imported(path))}
 
-    # The receiver's own test sender, the demo's look at itself, and what a handler posts to a URL of its settings.
-    assert found == {"receiver/sender.py", "processor/demo.py", "handlers/post.py"}
+    # The receiver's own test senders, the demo's look at itself, and what a handler posts to a URL of its settings.
+    assert found == {"receiver/sender.py", "receiver/conformance/wire.py", "processor/demo.py", "handlers/post.py"}
 
 
 def test_every_room_is_checked():

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import time
 from random import Random
 
@@ -169,6 +170,23 @@ def test_a_row_of_a_version_that_knew_fewer_columns_is_stored(dsn, db, spool):
     drain(dsn, spool)
 
     assert len(stored(db)) == 1
+
+
+def test_a_spool_whose_disk_is_gone_keeps_nobody_from_a_database_that_is_back(dsn, db, tmp_path):
+    (tmp_path / "disk").mkdir()
+    spool = Spool(tmp_path / "disk" / "slot-0.db")
+    fill(spool, "1")
+    spool.close()
+    shutil.rmtree(tmp_path / "disk")
+
+    async def one_look():
+        drain = Drain(dsn, SpoolThread(spool), asyncio.Event(), Metrics())
+        drain.lost("no connection")
+        drain.start()
+        await asyncio.to_thread(wait_for, lambda: not drain.away)
+        await drain.stop()
+
+    asyncio.run(one_look())
 
 
 def test_kill_9_while_draining_loses_and_repeats_nothing(fresh_dsn, tmp_path):
