@@ -85,10 +85,10 @@ def create_app(
         await keeper.open()
         refusals.start()
         quarantine.start()
-        server = settings.metrics_at and await serve(*settings.metrics_at, keeper.read)
+        metrics = settings.metrics_at and asyncio.create_task(serve(*settings.metrics_at, keeper.read))
         yield
-        if server:
-            server.close()
+        if metrics:
+            metrics.cancel()
         await refusals.stop()
         await quarantine.stop()
         await keeper.close()

@@ -4,9 +4,12 @@ Format: prometheus.io/docs/instrumenting/exposition_formats, text, version 0.0.4
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+
+log = logging.getLogger("receiver")
 
 PREFIX = "webhook_inbox_"
 HELP = {
@@ -22,6 +25,7 @@ HELP = {
     "spool_rejected": "Events set aside in the spool, see `receiver spool show`.",
 }
 READ_SECONDS = 5.0
+RETRY = 1.0  # seconds between two attempts to listen
 HEAD_MAX = 16 * 1024
 Labels = tuple[tuple[str, str], ...]
 
@@ -49,8 +53,27 @@ class Metrics:
         return "\n".join(lines) + "\n"
 
 
-async def serve(host: str, port: int, read: Callable[[], str]) -> asyncio.Server:
-    """Answer GET /metrics there with what *read* returns. Raises OSError for a port that is taken."""
+async def serve(host: str, port: int, read: Callable[[], str]) -> None:
+    """Answer GET /metrics there with what *read* returns, until cancelled.
+
+    A port that is taken is asked for again: the receiver before this one may still have it, and nobody's delivery is
+    to wait for metrics.
+    """
+    told = False
+    while True:
+        try:
+            server = await _listen(host, port, read)
+        except OSError as error:
+            if not told:
+                log.warning("metrics not served port=%d cause=%s; trying on", port, error.strerror or error)
+            told = True
+            await asyncio.sleep(RETRY)
+        else:
+            async with server:
+                await server.serve_forever()
+
+
+async def _listen(host: str, port: int, read: Callable[[], str]) -> asyncio.Server:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -189,6 +190,7 @@ def test_nobody_waits_longer_than_the_deadline_however_many_come(receiver, away)
 def test_prometheus_reads_what_is_spooled_on_a_port_of_its_own(fresh_dsn, tmp_path):
     port = free_port()
     with spooling(fresh_dsn, tmp_path, options=("--metrics-port", str(port))) as receiver:
+        wait_for(lambda: is_served(port))
         with psycopg.connect(fresh_dsn, autocommit=True) as db:
             db.execute("ALTER TABLE webhook_events RENAME TO away")
             assert receiver.send("1") == 200
@@ -203,3 +205,20 @@ def test_prometheus_reads_what_is_spooled_on_a_port_of_its_own(fresh_dsn, tmp_pa
         assert "# TYPE webhook_inbox_spooled_total counter" in get(port, "/metrics")
         assert post(receiver.port, *agent_event("2")) == 200
         assert "webhook_inbox" not in get(receiver.port, "/metrics")
+
+
+def test_metrics_wait_for_their_port_and_no_delivery_does(fresh_dsn, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with spooling(fresh_dsn, tmp_path, options=("--metrics-port", str(port))) as receiver:
+            assert receiver.send("1") == 200
+            taken.close()
+
+            wait_for(lambda: is_served(port))
+
+
+def is_served(port):
+    try:
+        return "webhook_inbox_" in get(port, "/metrics")
+    except OSError:
+        return False
