@@ -113,26 +113,6 @@ def test_f52_out_of_files_it_waits_and_neither_spins_nor_fills_the_log(dsn, tmp_
         assert len((tmp_path / "log").read_text().splitlines()) < 30
 
 
-def test_f53_a_log_that_nobody_reads_any_more_stops_nothing(fresh_dsn):
-    command = [sys.executable, "-m", "processor", "run", "--handlers", "tests.crash_handlers", "--interval", "0.2"]
-    with psycopg.connect(fresh_dsn, autocommit=True) as conn, victim(fresh_dsn, subprocess.PIPE) as receiver:
-        conn.execute("CREATE TABLE effects (event_id text)")
-        handled = "SELECT count(*) = %s FROM effects"
-        environ = {**os.environ, "DATABASE_URL": fresh_dsn}
-        with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as processor:
-            try:
-                assert receiver.deliver("before") == 200
-                wait_for(lambda: conn.execute(handled, [1]).fetchone() == (True,))
-                for stream in (processor.stdout, processor.stderr, receiver.process.stderr):
-                    assert stream
-                    stream.close()
-
-                assert [receiver.deliver(f"{n}") for n in range(5)] == [200] * 5
-                wait_for(lambda: conn.execute(handled, [6]).fetchone() == (True,))
-            finally:
-                processor.kill()
-
-
 def timed(receiver, count, gap):
     """Deliver *count* events, one every *gap* seconds; return statuses and the seconds each took."""
     statuses, took = [], []
