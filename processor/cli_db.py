@@ -6,6 +6,7 @@ from datetime import timedelta
 from importlib import resources
 
 import click
+from psycopg import errors
 
 from processor import migrations, output, prune
 from processor.command import INTERRUPTED, connection, json_option, number, until_signal
@@ -21,8 +22,14 @@ def db() -> None:
 @db.command("migrate")
 def db_migrate() -> None:
     """Apply the migrations that are pending. Safe to run from several machines at once."""
-    with connection() as conn:
-        applied = migrations.migrate(conn)
+    try:
+        with connection() as conn:
+            applied = migrations.migrate(conn)
+    except errors.LockNotAvailable:
+        raise click.ClickException(
+            "an older transaction holds one of the tables, so nothing was changed; `processor doctor` names it: "
+            "end it, then run this again"
+        ) from None
     for name in applied:
         click.echo(f"applied {name}", err=True)
     if not applied:

@@ -1,6 +1,8 @@
 """Forward-only migrations: the files of ``sql/migrations``, each applied once, in the order of their numbers."""
 
+import logging
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +12,10 @@ from importlib.resources import files
 from psycopg import Connection, errors
 from psycopg.rows import class_row, scalar_row
 
+log = logging.getLogger("processor")
+
+LOCK_SECONDS = 1
+TRIES = 60  # to get the locks: two minutes
 # One application-wide advisory lock: two machines that deploy at once migrate one after the other.
 LOCK = 0x776869  # "whi"
 TABLE = (
@@ -71,13 +77,26 @@ def all_migrations() -> list[Migration]:
     return sorted(found(), key=lambda migration: migration.version)
 
 
-def migrate(conn: Connection) -> list[str]:
+def migrate(conn: Connection, tries: int = TRIES) -> list[str]:
     """Apply what is pending, in one transaction, and return its names; another machine's run is waited for.
 
-    *conn* must be in autocommit mode. Commits everything or, when a statement fails, nothing.
+    *conn* must be in autocommit mode. Commits everything or, when a statement fails, nothing. Who waits for a table's
+    lock holds up everybody who comes after, deliveries too: so it waits for LOCK_SECONDS at a time, and raises
+    LockNotAvailable after so many *tries*.
     """
+    for _ in range(tries - 1):
+        try:
+            return _migrate(conn)
+        except errors.LockNotAvailable:
+            log.warning("migration waits for an older transaction; `processor doctor` names it")
+            time.sleep(LOCK_SECONDS)
+    return _migrate(conn)
+
+
+def _migrate(conn: Connection) -> list[str]:
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+        conn.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
         done: list[int] = []
         if _exists(conn):  # a role without CREATE may look whether all is well
             done = conn.cursor(row_factory=scalar_row).execute("SELECT version FROM webhook_migrations").fetchall()

@@ -2,17 +2,19 @@
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.resources import files
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import errors, sql
 
 import sql as statements
 from processor import migrations
 from tests.conftest import PREFIX, created_database
 from tests.inbox import add
+from tests.processes import wait_for
 
 # A value for each name a statement takes; types are what the receiver and the processor pass.
 NAMES = {
@@ -32,6 +34,10 @@ EVENT = (
     "app_id", "source", "provider", "event_id", "event_type", "provider_type", "subject", "method", "url",
     "headers", "body", "payload", "parse_error", "occurred_at", "age", "verified_by",
 )  # fmt: skip
+WAITS_FOR_A_TABLE = """
+    SELECT count(*) FROM pg_locks JOIN pg_database AS database ON database.oid = pg_locks.database
+     WHERE datname = current_database() AND locktype = 'relation' AND NOT granted
+"""
 STATEMENTS = sorted(
     file.name.removesuffix(".sql") for file in files(statements).iterdir() if file.name.endswith(".sql")
 )
@@ -169,6 +175,46 @@ def test_a_delivery_is_committed_durably_whatever_the_setting(db, name, setting,
         db.execute(statements.load(name), event)
 
         assert db.execute("SHOW synchronous_commit").fetchone() == (during,)
+
+
+def test_a_migration_that_waits_for_a_lock_lets_deliveries_pass_meanwhile(empty_dsn, monkeypatch):
+    released, everything = migrations.all_migrations()[:15], migrations.all_migrations
+    monkeypatch.setattr(migrations, "all_migrations", lambda: released)
+    with psycopg.connect(empty_dsn, autocommit=True) as conn:
+        migrations.migrate(conn)
+        monkeypatch.setattr(migrations, "all_migrations", everything)
+        with ThreadPoolExecutor() as pool, psycopg.connect(empty_dsn) as holder:
+            holder.execute("SELECT FROM webhook_events")
+            migrating = pool.submit(migrations.migrate, conn)
+            with psycopg.connect(empty_dsn, autocommit=True) as delivering:
+                wait_for(lambda: delivering.execute(WAITS_FOR_A_TABLE).fetchone() == (1,))
+                delivering.execute("SET statement_timeout = '20 s'")  # it waits for one try of the migration: a second
+                delivering.execute(
+                    "INSERT INTO webhook_events (source, provider, event_id, event_type, payload)"
+                    " VALUES ('agent', 'agent', '1', 'call.ringing', '{}')"
+                )
+            assert not migrating.done()
+            holder.rollback()
+            assert migrating.result()[0].startswith("0016")
+
+
+def test_a_migration_that_never_gets_its_lock_gives_up_and_says_so(dsn):
+    with psycopg.connect(dsn) as holder, psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("DELETE FROM webhook_migrations WHERE version = 16")
+        holder.execute("SELECT FROM webhook_events")
+        try:
+            with pytest.raises(errors.LockNotAvailable):
+                migrations.migrate(conn, tries=1)
+        finally:
+            digest = next(one for one in migrations.all_migrations() if one.version == 16)
+            conn.execute(digest.note.encode())
+
+
+@pytest.mark.parametrize("migration", migrations.all_migrations()[15:], ids=lambda one: one.name)
+def test_no_later_migration_builds_an_index_of_the_events_or_rewrites_them(migration):
+    """Deliveries would wait for it: one that has to be is built CONCURRENTLY, in no transaction."""
+    assert not re.search(r"INDEX[^;]* ON webhook_events\b", migration.statements)
+    assert not re.search(r"ALTER TABLE webhook_events\b[^;]*(TYPE|DEFAULT)", migration.statements)
 
 
 def test_a_migration_edited_after_it_was_applied_is_told(fresh_dsn):
