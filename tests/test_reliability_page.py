@@ -33,11 +33,6 @@ def test_every_test_that_it_names_is_there(name):
 
 
 def test_a_row_names_nothing_but_tests_or_gives_a_reason():
-    strange = [one for one, told in ROWS if "`" in NAMED.sub("", told) or (not NAMED.search(told) and len(told) < 4)]
+    strange = [one for one, told in ROWS if "`" in NAMED.sub("", told) or (not NAMED.search(told) and len(told) < 10)]
 
     assert strange == []
-
-
-@pytest.mark.xfail(reason="some faults' rows are still to be written")
-def test_no_row_is_still_to_be_written():
-    assert [one for one, told in ROWS if told == "TODO"] == []
