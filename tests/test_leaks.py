@@ -23,6 +23,7 @@ import pytest
 from benchmarks.server import answers
 from processor.children import ended_with_us
 from tests.commands import runner
+from tests.conftest import empty
 from tests.http_receiver import Receiver, Reply
 from tests.processes import free_port
 from tests.receiver_fixtures import AGENT_SECRET, BASE_URL, DIALPAD_SECRET, TOKEN, VAPI_SECRET
@@ -163,6 +164,7 @@ def running(arguments: list[str], output: Path, **environ: str) -> Iterator[subp
 @pytest.fixture(scope="module")
 def told(session_database, tmp_path_factory):
     """What a receiver logged, answered and called itself while it took all these."""
+    empty(session_database)
     port, log = free_port(), tmp_path_factory.mktemp("receiver") / "log"
     environ = {"DATABASE_URL": session_database, "BASE_URL": BASE_URL, "LOG_LEVEL": "DEBUG", **SECRETS}
     with running(["receiver", "run", "--port", str(port)], log, **environ) as process:
