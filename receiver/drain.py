@@ -56,7 +56,8 @@ class Drain:
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Drain from now on, in the background."""
+        """Drain from now on, in the background, what is there already at once."""
+        self.due.set()
         self.task = asyncio.create_task(self._run())
 
     async def once(self) -> int:

@@ -26,6 +26,7 @@ from tests.faults.volume import NoVolume, Volume, volume
 from tests.processes import Command, free_port, wait_for
 
 MOMENTS = ("storing", "spooling", "draining")
+SPOOLED = 20  # deliveries that the spool is given at least before a cut
 RECEIVER = ("receiver", "run")
 UNSAFE_RECEIVER = ("tests.faults.unsafe_receiver", "run")
 
@@ -88,6 +89,8 @@ class Machine:
             if moment != "storing":
                 time.sleep(seconds * chance.uniform(0.1, 0.3))
                 self.database.stop()
+                stored = len(load.acknowledged)
+                wait_for(lambda: len(load.acknowledged) >= stored + SPOOLED)
             if moment == "draining":
                 time.sleep(seconds * chance.uniform(0.2, 0.4))
                 self.database.start()

@@ -12,7 +12,7 @@ from tests.faults.servers import pair
 from tests.inbox import add
 from tests.processes import processor, wait_for
 
-SHORT = failover.Failover(seconds=9.0, rate=50.0, stall=2.0, away=2.0)
+SHORT = failover.Failover(seconds=7.0, rate=50.0, stall=1.5, away=2.0)
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'inbox-receiver'"
 
 
