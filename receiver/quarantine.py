@@ -6,29 +6,27 @@ request waits for the table, and a forger can make neither grow. Of headers thos
 signed, addressed and encoded; one that carries a secret or a cookie is not among them.
 """
 
-import asyncio
 import json
 import logging
 import re
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
-import psycopg
-from psycopg import AsyncConnection, Connection
+from psycopg import Connection
 from psycopg.rows import class_row
 
 from receiver.delivery import Delivery, clean
+from receiver.saver import Saver
 from receiver.settings import Limits, Source
 from sql import database, load
+from sql.connection import AsyncConnection
 
 log = logging.getLogger("receiver")
 
 EVERY = 5.0  # seconds between two writes
-END = 2.0  # seconds for the last one, at shutdown
 ALIKE_MAX = 5  # deliveries of one source and cause between two writes
 WAITING_MAX = 100  # deliveries in memory: with bodies of 64 KiB, some megabytes
 HEADER_MAX = 4096  # characters of a header's value
@@ -85,11 +83,9 @@ class Quarantine:
     ) -> None:
         self.dsn = dsn
         self.limits = limits
-        self.every = every
         self.clock = clock
         self.waiting: list[Waiting] = []
-        self.stopping = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+        self.saver = Saver("quarantined deliveries", every, lambda _last: bool(self.waiting), self.save)
 
     def start(self) -> None:
         """Write what is kept from now on, in the background."""
@@ -99,16 +95,11 @@ class Quarantine:
                 self.limits.deliveries,
                 self.limits.body,
             )
-            self.task = asyncio.create_task(self._run())
+            self.saver.start()
 
     async def stop(self) -> None:
-        """Write what is left; a database that doesn't take it within END is given up."""
-        self.stopping.set()
-        if self.task is not None:
-            done, _ = await asyncio.wait({self.task}, timeout=END)
-            if not done:
-                self.task.cancel()
-                await asyncio.wait({self.task}, timeout=1)
+        """Write what is left, if the database takes it now."""
+        await self.saver.stop()
 
     def keep(self, source: str, delivery: Delivery, cause: str, sources: Iterable[Source]) -> None:
         """Keep *delivery* if it is among the first of its like since the last write. *sources*: all that there are."""
@@ -140,23 +131,6 @@ class Quarantine:
             for source in sorted(sources):
                 await conn.execute(load("trim_quarantine"), {"source": source, "most": self.limits.deliveries})
         self.waiting = self.waiting[len(taken) :]
-
-    async def _run(self) -> None:
-        lost = last = False
-        while not last:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), self.every)
-            last = self.stopping.is_set()
-            if not self.waiting:
-                continue
-            try:
-                await self.save()
-            except psycopg.Error as error:
-                if not lost:
-                    log.warning("quarantine not saved cause=%s; up to %d wait", type(error).__name__, WAITING_MAX)
-                lost = True
-            else:
-                lost = False
 
 
 def kept(delivery: Delivery, sources: Iterable[Source]) -> dict[str, str]:

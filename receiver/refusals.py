@@ -6,19 +6,17 @@ A task of its own adds the counts to the table; while the database is away they 
 whose answer got lost with the connection, is added again, so a count may be too high by it, and never too low.
 """
 
-import asyncio
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import psycopg
 from psycopg import Connection
 from psycopg.rows import dict_row
 
+from receiver.saver import Saver
 from sql import database, load
 from sql.connection import AsyncConnection
 
@@ -26,7 +24,6 @@ log = logging.getLogger("receiver")
 
 GAP = 10.0  # seconds between two lines about one source, status and cause
 EVERY = 5.0  # seconds between two additions to the table
-END = 2.0  # seconds for the last one, at shutdown
 KEYS_MAX = 200  # sources, statuses and causes told apart; beyond that a cause is OTHER
 OTHER = "other"
 
@@ -59,25 +56,18 @@ class Refusals:
 
     def __init__(self, dsn: str, every: float = EVERY, clock: Callable[[], float] = time.monotonic) -> None:
         self.dsn = dsn
-        self.every = every
         self.clock = clock
         self.lines: dict[Key, Line] = {}
         self.unsaved: dict[Key, Count] = {}
-        self.stopping = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
+        self.saver = Saver("refusals", every, self._pending, self.save)
 
     def start(self) -> None:
         """Add counts to the table from now on, in the background."""
-        self.task = asyncio.create_task(self._run())
+        self.saver.start()
 
     async def stop(self) -> None:
-        """Add what is left; a database that doesn't take it within END is given up."""
-        self.stopping.set()
-        if self.task is not None:
-            done, _ = await asyncio.wait({self.task}, timeout=END)
-            if not done:
-                self.task.cancel()
-                await asyncio.wait({self.task}, timeout=1)
+        """Add what is left, if the database takes it now."""
+        await self.saver.stop()
         if self.unsaved:
             log.warning("refusals lost count=%d", sum(count.refused for count in self.unsaved.values()))
 
@@ -103,25 +93,9 @@ class Refusals:
             for key, count in taken.items():
                 self._keep(key, count)
 
-    async def _run(self) -> None:
-        lost = last = False
-        while not last:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), self.every)
-            last = self.stopping.is_set()  # asked before it saves: what is counted meanwhile is saved by the next
-            self._tell_held(self.clock(), everything=last)
-            if not self.unsaved:
-                continue
-            try:
-                await self.save()
-            except psycopg.Error as error:
-                if not lost:
-                    log.warning("refusals not saved cause=%s; kept in memory until they are", type(error).__name__)
-                lost = True
-            else:
-                if lost:
-                    log.warning("refusals saved again")
-                lost = False
+    def _pending(self, last: bool) -> bool:
+        self._tell_held(self.clock(), everything=last)
+        return bool(self.unsaved)
 
     def _tell_held(self, now: float, *, everything: bool) -> None:
         """Log what was held back for GAP by now: a flood that has ended is told, too."""

@@ -1,6 +1,7 @@
 """Who may import whom: the receiver and the processor meet in the table alone."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,11 @@ def test_only_what_has_its_url_from_an_operator_speaks_http_to_others():
 
     # The receiver's own test senders, the demo's look at itself, and what a handler posts to a URL of its settings.
     assert found == {"receiver/sender.py", "receiver/conformance/wire.py", "processor/demo.py", "handlers/post.py"}
+
+
+@pytest.mark.parametrize("path", modules("receiver"), ids=relative)
+def test_a_receivers_connection_is_ours_which_no_hung_server_holds_up(path):
+    assert not re.search(r"^from psycopg import .*\bAsyncConnection\b", path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_every_room_is_checked():
