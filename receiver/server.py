@@ -97,13 +97,13 @@ class Server:
         task.add_done_callback(end)
 
     def _make_room(self, cause: str) -> None:
-        """Cut the oldest of those that wait for their client, rather one that was never answered; accept after that."""
+        """Cut the oldest of those that wait for their client, rather one that brought nothing; accept after that."""
         self._pause()
         asyncio.get_running_loop().call_later(RETRY, self._resume)  # whether or not one ends
         waiting = [one for one in self.open if one.doing is not Doing.AT_WORK]
         if waiting:
             self._tell(cause)
-            min(waiting, key=lambda one: (one.doing is not Doing.ENDING, one.answers > 0)).cut()
+            min(waiting, key=lambda one: (one.doing is not Doing.ENDING, one.served)).cut()
 
     def _cut_largest(self) -> None:
         self._tell("unfinished bodies hold too much memory")
