@@ -125,6 +125,28 @@ def test_a_successor_takes_the_port_over_and_the_one_before_it_ends(dsn, tmp_pat
             process.wait()
 
 
+def test_a_sigterm_after_the_handover_fails_no_request_under_way(dsn, tmp_path):
+    port, path = free_port(), tmp_path / "handover"
+    before = start(dsn, port, path)
+    request = delivery(1)
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+        client.sendall(request[:-10])
+        assert post(port, *agent_event("another")) == 200  # so the one before has been accepted
+        idle = kept(port)
+        after = start(dsn, port, path)
+        try:
+            wait_for(lambda: get(idle, "/readyz").status == 503)  # it ends
+            before.terminate()
+            client.sendall(request[-10:])
+
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+            assert before.wait(DEADLINE) == 0
+        finally:
+            for process in (before, after):
+                process.terminate()
+                process.wait()
+
+
 def test_one_that_died_hands_nothing_over_and_is_not_missed(dsn, tmp_path):
     port, path = free_port(), tmp_path / "handover"
     before = start(dsn, port, path)
