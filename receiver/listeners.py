@@ -67,6 +67,9 @@ class Handover:
         except OSError as error:
             before.close()
             raise Taken(f"handover {self.path!r}: {(error.strerror or str(error)).lower()}") from error
+        if not _trusted(before):
+            before.close()
+            raise Taken(f"handover {self.path!r}: another user listens there; use a directory of this user's own")
         try:
             _, descriptors, _, _ = socket.recv_fds(before, 1, MOST)
         except OSError as error:
@@ -109,12 +112,17 @@ class Handover:
 
     async def _hand_over(self, asking: socket.socket, listeners: list[socket.socket]) -> bool:
         """Send the sockets; tell whether the other accepts on them. It may need a while to start."""
-        credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         ended = any(listener.fileno() < 0 for listener in listeners)
-        if ended or CREDENTIALS.unpack(credentials)[1] not in {os.getuid(), 0}:
+        if ended or not _trusted(asking):
             return False
         try:
             socket.send_fds(asking, [b"0"], [listener.fileno() for listener in listeners])
             return await asyncio.get_running_loop().sock_recv(asking, 1) == b"1"
         except OSError:
             return False
+
+
+def _trusted(peer: socket.socket) -> bool:
+    """Tell whether the process at the other end of a Unix socket is this user's, or root's."""
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return CREDENTIALS.unpack(credentials)[1] in {os.getuid(), 0}
