@@ -52,9 +52,10 @@ class Options(BaseModel):
 
 
 def check_secret(secret: bytes, _options: Options) -> None:
-    """Raise ValueError for a public key, with which anyone could sign."""
+    """Raise ValueError for a public key or an empty one, with which anyone could sign."""
     if secret.startswith(b"whpk_"):
         raise ValueError("is a public key, with which anyone could sign; set the signing secret, whsec_...")
+    standard_webhooks.check_secret(secret)
 
 
 def verify(delivery: Delivery, secret: bytes, _options: Options, now: float) -> None:
