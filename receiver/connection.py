@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import h11
 from starlette.types import ASGIApp, Message
 
-from receiver.framing import HEAD_MAX, READ, Body, BrokenOff, Head, Malformed, read_head
+from receiver.framing import HEAD_MAX, READ, Body, BrokenOff, Head, Malformed, begin, read_head
 
 log = logging.getLogger("receiver")
 
@@ -137,7 +137,7 @@ class Connection:
         self.doing = Doing.WAITING
         try:
             async with asyncio.timeout_at(loop.time() + self.limits.keep_alive if self.answers else self.due):
-                first = await self.reader.read(1)
+                first = await begin(self.reader)
         except TimeoutError:
             return None
         if not first:
