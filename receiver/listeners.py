@@ -5,6 +5,7 @@ accept, nobody is refused. With SO_REUSEPORT each process has a queue of its own
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ BACKLOG = 2048
 FIRST = 3  # systemd's file descriptors count from here: sd_listen_fds(3)
 MOST = 16  # sockets that are handed over
 PEER_SECONDS = 5.0  # for the receiver before us to answer
+ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
@@ -27,14 +29,26 @@ class Taken(Exception):
 
 
 def bound(host: str, port: int) -> list[socket.socket]:
-    """Return a listening socket for each address of *host*; port 0 takes a free one. Raises Taken."""
+    """Return a listening socket for each address of *host*; port 0 takes a free one. Raises Taken.
+
+    One of several addresses that this machine doesn't have is left out: localhost may be ::1, too, where IPv6 is off.
+    """
     listeners: list[socket.socket] = []
+    absent = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-            listener = socket.create_server((address[0], port), family=family, backlog=BACKLOG)
+            try:
+                listener = socket.create_server((address[0], port), family=family, backlog=BACKLOG)
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+                absent = error
+                continue
             port = listener.getsockname()[1]
             listeners.append(listener)
+        if absent and not listeners:
+            raise absent
     except OSError as error:
         raise Taken(f"{host}:{port}: {(error.strerror or str(error)).lower()}") from error
     return listeners
