@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import h11
 from starlette.types import ASGIApp, Message
 
-from receiver.framing import HEAD_MAX, READ, Body, BrokenOff, Head, Malformed, read_head
+from receiver.framing import HEAD_MAX, READ, Body, BrokenOff, Head, Malformed, begin, read_head
 
 log = logging.getLogger("receiver")
 
@@ -70,6 +70,7 @@ class Connection:
         self.doing = Doing.WAITING
         self.unwanted = False
         self.answers = 0
+        self.served = False  # it has brought a delivery that was kept; an answer alone is had for a forgery
         self.held = 0  # bytes of the present request's body
         self.transport: asyncio.Transport | None = None
 
@@ -97,8 +98,9 @@ class Connection:
             self.transport.abort()
 
     def cut(self) -> None:
-        """End it at once; whoever reads from it finds its end."""
+        """End it at once; whoever reads from it finds its end. What it holds counts no more: it is as good as gone."""
         self.unwanted = True
+        self._let_go()
         if self.transport is not None:
             self.transport.abort()
 
@@ -135,7 +137,7 @@ class Connection:
         self.doing = Doing.WAITING
         try:
             async with asyncio.timeout_at(loop.time() + self.limits.keep_alive if self.answers else self.due):
-                first = await self.reader.read(1)
+                first = await begin(self.reader)
         except TimeoutError:
             return None
         if not first:
@@ -168,6 +170,9 @@ class Connection:
         self.house.held += len(data)
         if self.house.held > self.limits.held:
             self.house.full()
+        if self.unwanted:  # what had arrived before it was cut is not read on, nor kept
+            self._let_go()
+            return {"type": "http.disconnect"}
         if self.body.complete:
             self.doing, self.taken = Doing.AT_WORK, True
         return {"type": "http.request", "body": data, "more_body": not self.body.complete}
@@ -177,6 +182,7 @@ class Connection:
         http = self.head.http
         if message["type"] == "http.response.start":
             status, fields = message["status"], [(b"date", formatdate(usegmt=True).encode()), *message["headers"]]
+            self.served = self.served or (self.taken and status < HTTPStatus.MULTIPLE_CHOICES)
             if (self.house.draining or not self.body.complete) and CLOSE not in fields:
                 fields.append(CLOSE)
             reason = HTTPStatus(status).phrase.encode()

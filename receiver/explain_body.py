@@ -48,7 +48,10 @@ def _forms(case: Case) -> Iterator[Guess]:
         except (ValueError, RecursionError):
             return
         if isinstance(fields, dict):
-            yield f"{CHANGED}: a form became JSON", form.with_body(urlencode(fields, doseq=True).encode())
+            yield (
+                f"{CHANGED}: a form became JSON",
+                form.with_body(urlencode(fields, doseq=True, errors="replace").encode()),
+            )
         return
     fields = body.split(b"&")
     yield f"{CHANGED}: %2B became +", case.with_body(body.replace(b"+", b"%2B"))

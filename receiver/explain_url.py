@@ -1,9 +1,10 @@
 """Another URL than the one we take for the public one, where the signature covers it: Twilio's, and Vapi's {url}."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from receiver.explain_case import Case, Guess
 from receiver.settings import Source
@@ -35,7 +36,7 @@ def bases(case: Case, sources: Sequence[Source]) -> Iterator[Guess]:
     ]
     hosts, ports = [ours.hostname or ""], ["", *_port(ours.netloc), *_port(":" + headers.get("x-forwarded-port", ""))]
     prefixes = ["", ours.path, headers.get("x-forwarded-prefix", "").rstrip("/")]
-    for url in map(urlsplit, named):
+    for url in _urls(named):
         name = url.netloc.partition(":")[0].lower()
         if HOST.fullmatch(name):
             hosts += [name, name.removeprefix("www."), f"www.{name.removeprefix('www.')}"]
@@ -65,6 +66,13 @@ def targets(case: Case, sources: Sequence[Source]) -> Iterator[Guess]:
     for words, other in _queries(query):
         if other != query:
             yield f"the query changed after signing: {words}", _at(case, path + (f"?{other}" if other else ""))
+
+
+def _urls(texts: Iterable[str]) -> Iterator[SplitResult]:
+    """Return those that are URLs; headers hold anything."""
+    for text in texts:
+        with suppress(ValueError):
+            yield urlsplit(text)
 
 
 def _paths(path: str) -> Iterator[str]:

@@ -92,6 +92,14 @@ class Body:
             self.complete = True
 
 
+async def begin(reader: asyncio.StreamReader) -> bytes:
+    """Return a request's first byte, b"" at the end. One empty line before it is passed over (RFC 9112 §2.2)."""
+    first = await reader.read(1)
+    if first == b"\r" and await reader.read(1) == b"\n":
+        return await reader.read(1)
+    return first
+
+
 async def read_head(reader: asyncio.StreamReader, first: bytes) -> Head:
     """Return the next request's head, of which *first* has been read. Raises Malformed or BrokenOff."""
     if first < b"!":  # a TLS hello, mostly; it has no line whose end could be waited for

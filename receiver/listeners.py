@@ -5,6 +5,7 @@ accept, nobody is refused. With SO_REUSEPORT each process has a queue of its own
 """
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ BACKLOG = 2048
 FIRST = 3  # systemd's file descriptors count from here: sd_listen_fds(3)
 MOST = 16  # sockets that are handed over
 PEER_SECONDS = 5.0  # for the receiver before us to answer
+ABSENT = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
@@ -27,14 +29,26 @@ class Taken(Exception):
 
 
 def bound(host: str, port: int) -> list[socket.socket]:
-    """Return a listening socket for each address of *host*; port 0 takes a free one. Raises Taken."""
+    """Return a listening socket for each address of *host*; port 0 takes a free one. Raises Taken.
+
+    One of several addresses that this machine doesn't have is left out: localhost may be ::1, too, where IPv6 is off.
+    """
     listeners: list[socket.socket] = []
+    absent = None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-            listener = socket.create_server((address[0], port), family=family, backlog=BACKLOG)
+            try:
+                listener = socket.create_server((address[0], port), family=family, backlog=BACKLOG)
+            except OSError as error:
+                if error.errno not in ABSENT:
+                    raise
+                absent = error
+                continue
             port = listener.getsockname()[1]
             listeners.append(listener)
+        if absent and not listeners:
+            raise absent
     except OSError as error:
         raise Taken(f"{host}:{port}: {(error.strerror or str(error)).lower()}") from error
     return listeners
@@ -67,6 +81,9 @@ class Handover:
         except OSError as error:
             before.close()
             raise Taken(f"handover {self.path!r}: {(error.strerror or str(error)).lower()}") from error
+        if not _trusted(before):
+            before.close()
+            raise Taken(f"handover {self.path!r}: another user listens there; use a directory of this user's own")
         try:
             _, descriptors, _, _ = socket.recv_fds(before, 1, MOST)
         except OSError as error:
@@ -109,12 +126,17 @@ class Handover:
 
     async def _hand_over(self, asking: socket.socket, listeners: list[socket.socket]) -> bool:
         """Send the sockets; tell whether the other accepts on them. It may need a while to start."""
-        credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
         ended = any(listener.fileno() < 0 for listener in listeners)
-        if ended or CREDENTIALS.unpack(credentials)[1] not in {os.getuid(), 0}:
+        if ended or not _trusted(asking):
             return False
         try:
             socket.send_fds(asking, [b"0"], [listener.fileno() for listener in listeners])
             return await asyncio.get_running_loop().sock_recv(asking, 1) == b"1"
         except OSError:
             return False
+
+
+def _trusted(peer: socket.socket) -> bool:
+    """Tell whether the process at the other end of a Unix socket is this user's, or root's."""
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return CREDENTIALS.unpack(credentials)[1] in {os.getuid(), 0}

@@ -30,10 +30,12 @@ EVERY = 5.0  # seconds between two writes
 ALIKE_MAX = 5  # deliveries of one source and cause between two writes
 WAITING_MAX = 100  # deliveries in memory: with bodies of 64 KiB, some megabytes
 HEADER_MAX = 4096  # characters of a header's value
-KEPT = re.compile(
-    r"(content-type|content-length|transfer-encoding|host|user-agent|date|forwarded|x-forwarded-[a-z]+|"
-    r"(webhook|svix)-(id|timestamp|signature)|x-([a-z]+-)*signature(-[a-z]?[0-9]+)?|x-([a-z]+-)*timestamp|i-twilio-idempotency-token)"
+SHOWN = re.compile(  # whole, on a screen; what else is kept may be a signature
+    r"content-type|content-length|transfer-encoding|host|user-agent|date|forwarded|"
+    r"x-forwarded-(for|host|port|prefix|proto|scheme|server|ssl)|"
+    r"(webhook|svix)-(id|timestamp)|x-([a-z]+-)*timestamp|i-twilio-idempotency-token"
 )
+KEPT = re.compile(SHOWN.pattern + r"|(webhook|svix)-signature|x-([a-z]+-)*signature(-[a-z]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ def shown(held: Held) -> dict[str, Any]:
         "body_bytes": held.body_bytes,
         "kept": held.whole,
         "released_at": held.released_at,
-        "headers": {name: _cut(value) if "signature" in name else value for name, value in held.headers.items()},
+        "headers": {name: value if SHOWN.fullmatch(name) else _cut(value) for name, value in held.headers.items()},
     }
 
 

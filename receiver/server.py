@@ -25,6 +25,7 @@ log = logging.getLogger("receiver")
 RESERVE = 64  # files for the database, the log and the like
 FINISH = 15.0  # seconds for requests under way at the end: to arrive, to be stored, to be answered
 AT_ONCE = 16  # connections accepted before those that are open get a turn
+LOOK = 0.5  # seconds between two looks whether the end was brought forward
 RETRY = 0.1  # seconds to the next look whether there is room
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -42,7 +43,7 @@ class Server:
         self.open: dict[Connection, asyncio.Task[None]] = {}
         self.stopping = asyncio.Event()
         self.paused = True  # does not accept
-        self.drain = 0.0
+        self.until = 0.0  # when idle connections are cut at the end, by the monotonic clock
         self.told_at = -60.0
 
     async def serve(self, started: Callable[[], None] = lambda: None) -> None:
@@ -56,8 +57,12 @@ class Server:
             await self._end()
 
     def stop(self, drain: float) -> None:
-        """Accept no more; idle connections may carry one more request each for *drain* seconds."""
-        self.drain = drain
+        """Accept no more; idle connections may carry one more request each for *drain* seconds.
+
+        Called again, it makes that shorter.
+        """
+        until = time.monotonic() + drain
+        self.until = min(self.until, until) if self.stopping.is_set() else until
         self.app.state.draining = self.house.draining = True
         self.stopping.set()
 
@@ -97,13 +102,13 @@ class Server:
         task.add_done_callback(end)
 
     def _make_room(self, cause: str) -> None:
-        """Cut the oldest of those that wait for their client, rather one that was never answered; accept after that."""
+        """Cut the oldest of those that wait for their client, rather one that brought nothing; accept after that."""
         self._pause()
         asyncio.get_running_loop().call_later(RETRY, self._resume)  # whether or not one ends
         waiting = [one for one in self.open if one.doing is not Doing.AT_WORK]
         if waiting:
             self._tell(cause)
-            min(waiting, key=lambda one: (one.doing is not Doing.ENDING, one.answers > 0)).cut()
+            min(waiting, key=lambda one: (one.doing is not Doing.ENDING, one.served)).cut()
 
     def _cut_largest(self) -> None:
         self._tell("unfinished bodies hold too much memory")
@@ -121,14 +126,15 @@ class Server:
             self._accept_queued(listener)
             listener.close()
         log.info("draining connections=%d", len(self.open))
-        await self._wait(self.drain)
+        await self._wait(lambda: self.until)
         for connection in self.open:
             if connection.doing is Doing.WAITING:
                 connection.cut()
-        await self._wait(FINISH)
+        finish = time.monotonic() + FINISH
+        await self._wait(lambda: finish)
         for task in self.open.values():
             task.cancel()
-        await self._wait(1)
+        await self._wait(lambda: finish + 1)
 
     def _accept_queued(self, listener: socket.socket) -> None:
         """Take what the kernel has accepted for us: it resets what is in the queue of the last listener to close."""
@@ -138,21 +144,24 @@ class Server:
         except OSError:
             return
 
-    async def _wait(self, seconds: float) -> None:
-        """Wait until all connections have ended, at most so long."""
-        until = time.monotonic() + seconds
-        while self.open and (left := until - time.monotonic()) > 0:
-            await asyncio.wait(self.open.values(), timeout=left)
+    async def _wait(self, until: Callable[[], float]) -> None:
+        """Wait until all connections have ended, at most until then; a time that comes nearer is seen within LOOK."""
+        while self.open and (left := until() - time.monotonic()) > 0:
+            await asyncio.wait(self.open.values(), timeout=min(left, LOOK))
 
 
 def run(server: Server, drain: float, handover: Handover | None) -> None:
     """Serve until SIGTERM or SIGINT, or until the next receiver has taken over; *drain*: see stop().
 
-    A second signal ends the process at once, with 0: nothing acknowledged lives only in its memory.
+    A second signal ends the process at once, with 0: nothing acknowledged lives only in its memory. One that comes
+    after the next receiver has taken over is the first.
     """
+    signals = 0
 
     def on_signal() -> None:
-        if server.stopping.is_set():
+        nonlocal signals
+        signals += 1
+        if signals > 1:
             os._exit(0)
         server.stop(drain)
 

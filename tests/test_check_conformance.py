@@ -5,7 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from click.testing import CliRunner
@@ -169,6 +171,41 @@ def test_what_can_not_be_tried_is_wrong_usage(arguments, told):
 
 def test_where_nobody_answers_is_exit_69(command):
     assert command(to=f"127.0.0.1:{free_port()}").returncode == 69
+
+
+@pytest.fixture
+def elsewhere(play):
+    """Function that returns the trial of what answers all requests with these bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(answer):
+            with suppress(OSError):  # the listener's end
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, suppress(ConnectionError):
+                        connection.recv(65536)
+                        connection.sendall(answer)
+
+        def trial(answer):
+            Thread(target=serve, args=[answer], daemon=True).start()
+            found = play("agent")
+            found.to = "http://{}:{}".format(*listener.getsockname())
+            return found
+
+        yield trial
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+ALL_ALIKE = frozenset({"C13", "C14", "C15", "C17"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "failed"),
+    [(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ALL_ALIKE - {"C17"}), (b"", ALL_ALIKE)],
+    ids=["200", "nothing"],
+)
+def test_who_answers_all_alike_refuses_nothing_by_that(answer, failed, elsewhere):
+    assert levels(run(elsewhere(answer), ALL_ALIKE), "FAIL").keys() == failed
 
 
 def test_the_list_is_whole():

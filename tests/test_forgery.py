@@ -2,7 +2,7 @@
 
 import hmac
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from dataclasses import replace
 from hashlib import sha1, sha256
 
@@ -207,6 +207,16 @@ def test_a_replay_within_the_window_is_stored_once(receiver, db):
         assert standard(receiver, str(timestamp)).status == 200
 
     assert (len(rows(db)), len(duplicates(db))) == (1, 2)
+
+
+def test_an_old_delivery_by_one_scheme_proves_nothing_by_the_other(receiver, db):
+    signed = b"msg_1.1600000000." + b'{"reminder_id": "rem_1", "event_type": "call_answered"}'
+    # AGENT_SECRET is no base64, and so the key of both.
+    element = standard_webhooks.sign(AGENT_SECRET.encode(), "msg_1", "1600000000", signed.split(b".", 2)[2])
+    replayed = Signed("/webhooks/voice-agent", signed, {"x-webhook-signature": b64decode(element[3:]).hex()})
+
+    assert replayed.to(receiver).status == 401
+    assert rows(db) == []
 
 
 def test_an_unsigned_id_makes_no_new_event(receiver, db):

@@ -102,6 +102,14 @@ def test_f_05_each_of_many_pipelined_requests_is_proven_by_itself(receiver, db):
     assert len(rows(db)) == 1
 
 
+def test_f_05_the_empty_line_that_some_clients_send_after_a_body_is_no_request(receiver, db):
+    valid = head(SIGNATURE, LENGTH) + SENT.body
+
+    assert answers(receiver, b"\r\n" + valid + b"\r\n" + valid + b"\r\n") == [200, 200]
+    assert answers(receiver, b"\r\n\r\n" + valid) == [400]
+    assert answers(receiver, b"\rx") == [400]
+
+
 def test_f_06_a_body_broken_off_is_a_count_and_no_row(receiver, db, caplog):
     assert answers(receiver, head("Content-Length: 100", target="/webhooks/standard") + b"{}") == []
     assert rows(db) == []

@@ -9,7 +9,7 @@ import time
 import tracemalloc
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -19,7 +19,7 @@ from processor.prune import Ages, Prune
 from receiver import quarantine
 from receiver.delivery import Delivery
 from receiver.providers import standard_webhooks
-from receiver.quarantine import ALIKE_MAX, WAITING_MAX, Quarantine
+from receiver.quarantine import ALIKE_MAX, WAITING_MAX, Held, Quarantine
 from receiver.settings import BadSettings, Limits, from_environ
 from tests.http_receiver import Receiver, duplicates, rows, settings
 from tests.processes import wait_for
@@ -111,8 +111,12 @@ def test_a_delivery_to_a_path_of_no_source_is_kept_as_unknowns(receiving, db):
 
 
 @pytest.mark.parametrize(
-    "header", ["authorization", "x-vapi-secret", "x-webhook-secret", "cookie", "x-api-key", "x-signature-secret"]
-)
+    "header",
+    [
+        "authorization", "x-vapi-secret", "x-webhook-secret", "cookie", "x-api-key", "x-signature-secret",
+        "x-forwarded-authorization",
+    ],
+)  # fmt: skip
 def test_no_header_that_may_carry_a_secret_is_kept(receiving, db, header):
     keep(receiving, Signed("/webhooks/vapi", BODY, {header: "guess-of-a-secret"}))
 
@@ -202,6 +206,16 @@ def test_the_command_lists_and_shows_without_phone_number_signature_or_body(rece
         assert PHONE.encode() not in done.stdout
         assert not any(text.encode() in done.stdout for text in [*signatures, agent_signature(BODY, NEW)])
         assert b"reminder_id" not in done.stdout
+
+
+def test_a_signature_is_not_shown_whole_whatever_its_header_is_called():
+    at = datetime(2026, 11, 21, tzinfo=UTC)
+    headers = {"x-vapi-mac": "a" * 64, "authorization": "HMAC " + "a" * 64, "host": "b" * 64}
+
+    found = quarantine.shown(Held("vapi", "cause", "POST", "/", headers, b"", 0, at, 1))
+
+    assert "a" * 7 not in str(found)
+    assert found["headers"]["host"] == "b" * 64
 
 
 def test_what_show_raw_prints_is_what_explain_reads(receiving, command, tmp_path):

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from benchmarks.server import answers
+from receiver.listeners import Taken, bound
 from tests.processes import SECRET, Command, agent_event, free_port, post, receiver, wait_for
 
 
@@ -21,6 +22,20 @@ def command(*arguments, **environ):
         [sys.executable, "-m", "receiver", *arguments], env={**os.environ, "WEBHOOK_SECRET": SECRET, **environ},
         capture_output=True, text=True, check=False, timeout=60, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def test_of_a_hosts_addresses_one_that_the_machine_does_not_have_is_left_out(monkeypatch):
+    both = [(family, 1, 6, "", (address, 0)) for family, address in [
+        (socket.AF_INET6, "2001:db8::1"), (socket.AF_INET, "127.0.0.1")]]  # fmt: skip
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+
+    (listener,) = bound("localhost", 0)
+
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both[:1])
+    with pytest.raises(Taken, match="cannot assign requested address"):
+        bound("localhost", 0)
 
 
 @pytest.mark.parametrize("environ", [{"WEB_CONCURRENCY": "2"}, {"HOST": "no.such.host.invalid"}])

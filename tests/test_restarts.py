@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks.restarts import Sender, delivery, start, take_over
 from benchmarks.server import answers
+from receiver.listeners import Handover, Taken
 from tests.processes import DEADLINE, SECRET, Command, agent_event, free_port, post, wait_for
 
 LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -125,6 +126,28 @@ def test_a_successor_takes_the_port_over_and_the_one_before_it_ends(dsn, tmp_pat
             process.wait()
 
 
+def test_a_sigterm_after_the_handover_fails_no_request_under_way(dsn, tmp_path):
+    port, path = free_port(), tmp_path / "handover"
+    before = start(dsn, port, path)
+    request = delivery(1)
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as client:
+        client.sendall(request[:-10])
+        assert post(port, *agent_event("another")) == 200  # so the one before has been accepted
+        idle = kept(port)
+        after = start(dsn, port, path)
+        try:
+            wait_for(lambda: get(idle, "/readyz").status == 503)  # it ends
+            before.terminate()
+            client.sendall(request[-10:])
+
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+            assert before.wait(DEADLINE) == 0
+        finally:
+            for process in (before, after):
+                process.terminate()
+                process.wait()
+
+
 def test_one_that_died_hands_nothing_over_and_is_not_missed(dsn, tmp_path):
     port, path = free_port(), tmp_path / "handover"
     before = start(dsn, port, path)
@@ -167,6 +190,19 @@ def test_a_handover_that_nobody_answers_is_1_and_the_reason(dsn, tmp_path):
 
     assert done.returncode == 1
     assert "does not answer; is it hung?" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can play another user")
+def test_sockets_of_another_user_are_not_taken(tmp_path):
+    path = str(tmp_path / "handover")
+    with socket.socket(socket.AF_UNIX) as squatter:
+        squatter.bind(path)
+        os.seteuid(65534)  # what the other side is told is who listened
+        squatter.listen()
+        os.seteuid(0)
+
+        with pytest.raises(Taken, match="another user listens there"):
+            Handover(path).take()
 
 
 def test_f41_take_overs_under_traffic_fail_no_request(fresh_dsn, tmp_path):

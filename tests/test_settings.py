@@ -120,6 +120,16 @@ def test_a_public_key_is_no_secret(faults):
     assert "is a public key" in fault
 
 
+KEY_IS_BASE64 = {"name": "vapi", "provider": "vapi", "secrets": ["env:SECRET"], "hmac": {"secret_is_base64": True}}
+
+
+@pytest.mark.parametrize("source", [AGENT, KEY_IS_BASE64], ids=["agent", "vapi"])
+def test_what_remains_of_a_secret_whose_variable_was_not_set_is_no_secret(source, faults):
+    (fault,) = faults(source, SECRET="whsec_")
+
+    assert "no key, so anyone could sign" in fault
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [

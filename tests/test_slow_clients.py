@@ -8,6 +8,7 @@ import pytest
 from receiver.connection import Limits
 from receiver.settings import MAX_BODY
 from tests.http_receiver import rows
+from tests.processes import wait_for
 from tests.receiver_fixtures import BASE_URL, SECRETS, SOURCES, connection, db, start
 from tests.signing import reminder
 
@@ -15,6 +16,13 @@ __all__ = ["connection", "db", "start"]
 
 SENT = reminder(1)
 HEAD = b"POST /webhooks/agent HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+DELIVERY = b"\r\n".join(
+    [
+        b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d" % (SENT.target.encode(), len(SENT.body)),
+        *(f"{name}: {value}".encode() for name, value in SENT.headers.items()),
+        b"\r\n" + SENT.body,
+    ]
+)
 LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENT = 30.0  # seconds
 
@@ -143,7 +151,7 @@ def test_when_all_connections_are_taken_who_waits_gives_way_to_who_sends(served,
     receiver = served(connections=20, receipt=3600)
     with ExitStack() as stack:
         kept = stack.enter_context(connect(receiver))
-        kept.sendall(LIVE)
+        kept.sendall(DELIVERY)
         assert kept.recv(1000).startswith(b"HTTP/1.1 200 ")
         idle = [stack.enter_context(connect(receiver)) for _ in range(50)]
         slow = [stack.enter_context(connect(receiver)) for _ in range(50)]
@@ -151,10 +159,29 @@ def test_when_all_connections_are_taken_who_waits_gives_way_to_who_sends(served,
             client.sendall(HEAD + b"{")
 
         assert [reminder(n).to(receiver).status for n in range(30)] == [200] * 30
-        assert len(rows(db)) == 30
+        assert len(rows(db)) == 30  # number 1 is what was kept
         assert is_closed(idle[0])
         kept.sendall(LIVE)
-        assert kept.recv(1000).startswith(b"HTTP/1.1 200 "), "who was answered before is the last to go"
+        assert kept.recv(1000).startswith(b"HTTP/1.1 200 "), "who brought a delivery is the last to go"
+
+
+@pytest.mark.parametrize("bought", [LIVE, HEAD + bytes(100)], ids=["livez", "forged"])
+def test_an_answer_that_anybody_gets_buys_no_place(bought, served, db):
+    receiver = served(connections=20, receipt=3600)
+    with ExitStack() as stack:
+        for client in [stack.enter_context(connect(receiver)) for _ in range(19)]:
+            client.sendall(bought)
+            assert client.recv(1000).startswith(b"HTTP/1.1 ")
+        honest = stack.enter_context(connect(receiver))
+        honest.sendall(DELIVERY[:-1])
+        for _ in range(10):
+            stack.enter_context(connect(receiver))
+        assert reminder(2).to(receiver).status == 200
+
+        honest.sendall(DELIVERY[-1:])
+
+        assert honest.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert len(rows(db)) == 2
 
 
 def test_when_bodies_hold_too_much_memory_the_largest_gives_way(served, db):
@@ -169,3 +196,18 @@ def test_when_bodies_hold_too_much_memory_the_largest_gives_way(served, db):
             assert another.recv(1000).startswith(b"HTTP/1.1 401 ")
         small.sendall(b"x" * 99)
         assert small.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+
+def test_when_the_largest_is_not_enough_the_next_one_gives_way_in_the_same_moment(served):
+    receiver = served(held=3 * MAX_BODY)
+    house = receiver.server.house
+    with connect(receiver) as one, connect(receiver) as another:
+        for client in (one, another):
+            client.sendall(HEAD.replace(b"100", b"%d" % MAX_BODY) + b"x" * (MAX_BODY - 1))
+        wait_for(lambda: house.held == 2 * (MAX_BODY - 1))
+
+        receiver.loop.call_soon_threadsafe(lambda: [house.full(), house.full()])
+
+        assert is_closed(one)
+        assert is_closed(another)
+        assert house.held == 0

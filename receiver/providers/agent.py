@@ -12,6 +12,7 @@ Source: the agent's "Webhook Configuration Guide"; tests/vectors/payloads-voice-
 
 import hmac
 import json
+import re
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,6 +39,9 @@ SIGNATURE = "x-webhook-signature"
 METHODS = ("POST",)
 NEEDS_BASE_URL = False
 SECRET_BYTES = 32
+# id.timestamp.body, which no JSON begins like. A secret that isn't base64 is the key of both schemes: an old delivery
+# by Standard Webhooks, put into our header and body, would prove genuine, whatever its time.
+STANDARD_TEXT = re.compile(rb"[^\s{\[\"][^\r\n]{0,300}?\.[0-9]{1,16}\.")
 TYPES = {
     "call_answered": "call.answered",
     "call_completed": "call.completed",
@@ -52,9 +56,10 @@ class Options(BaseModel):
 
 
 def check_secret(secret: bytes, _options: Options) -> None:
-    """Raise ValueError for a public key, with which anyone could sign."""
+    """Raise ValueError for a public key or an empty one, with which anyone could sign."""
     if secret.startswith(b"whpk_"):
         raise ValueError("is a public key, with which anyone could sign; set the signing secret, whsec_...")
+    standard_webhooks.check_secret(secret)
 
 
 def verify(delivery: Delivery, secret: bytes, _options: Options, now: float) -> None:
@@ -65,6 +70,8 @@ def verify(delivery: Delivery, secret: bytes, _options: Options, now: float) -> 
     given = delivery.headers.get(SIGNATURE)
     if not given:
         raise BadSignature(f"agent: no {SIGNATURE} header")
+    if STANDARD_TEXT.match(delivery.body):
+        raise BadSignature("agent: a body that is the signed text of Standard Webhooks")
     expected = sign(secret, delivery.body).encode()
     # Lower case, as documented and sent. As bytes: compare_digest raises TypeError on a str beyond ASCII.
     if not hmac.compare_digest(expected, given.removeprefix("sha256=").encode("utf-8", "replace")):

@@ -19,6 +19,12 @@ ELEMENTS_MAX = 10
 TOLERANCE = 300.0  # seconds, both ways
 
 
+def check_secret(secret: bytes) -> None:
+    """Raise ValueError for a secret without a key in it: what remains of whsec_${NAME} where NAME is not set."""
+    if not _key(secret):
+        raise ValueError("is whsec_ with nothing behind it: no key, so anyone could sign; set the whole secret")
+
+
 def sent(delivery: Delivery) -> bool:
     """Tell whether the sender speaks this scheme."""
     return any(f"{prefix}-signature" in delivery.headers for prefix in ("webhook", "svix"))

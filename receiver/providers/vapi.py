@@ -77,12 +77,14 @@ class Options(BaseModel):
 
 
 def check_secret(secret: bytes, options: Options) -> None:
-    """Raise ValueError for a secret that isn't base64 where it is said to be."""
+    """Raise ValueError for a secret that isn't base64 where it is said to be, or is that of no bytes."""
     if options.hmac and options.hmac.secret_is_base64:
         try:
-            b64decode(secret.removeprefix(b"whsec_"), validate=True)
+            key = b64decode(secret.removeprefix(b"whsec_"), validate=True)
         except binascii.Error:
             raise ValueError("is not base64, though secret_is_base64 = true") from None
+        if not key:
+            raise ValueError("is whsec_ with nothing behind it: no key, so anyone could sign; set the whole secret")
 
 
 def verify(delivery: Delivery, secret: bytes, options: Options, now: float) -> None:
