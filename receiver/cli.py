@@ -110,7 +110,9 @@ def run(  # noqa: PLR0913 - one argument an option
     from receiver.listeners import Handover, Taken, activated, bound  # noqa: PLC0415
     from receiver.reload import on_hangup  # noqa: PLC0415
 
+    hangups: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it serves
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     log_lines.to_stream(os.environ)
     settings = replace(from_environ(os.environ), metrics_at=(metrics_host, metrics_port) if metrics_port else None)
     heir = Handover(handover) if handover else None
@@ -126,6 +128,8 @@ def run(  # noqa: PLR0913 - one argument an option
                 click.echo(f"{source.name:<16} {url}", err=True)
     app = create_app(settings)
     on_hangup(app.state.door)
+    if hangups:  # what was read may have changed since
+        signal.raise_signal(signal.SIGHUP)
     server.run(server.Server(app, listeners), drain, heir)
 
 

@@ -208,6 +208,12 @@ def test_who_answers_all_alike_refuses_nothing_by_that(answer, failed, elsewhere
     assert levels(run(elsewhere(answer), ALL_ALIKE), "FAIL").keys() == failed
 
 
+def test_who_answers_that_it_is_too_much_has_refused_no_forgery(elsewhere):
+    limited = elsewhere(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+
+    assert levels(run(limited, frozenset({"C5", "C6", "C7"})), "warn").keys() == {"C5", "C6", "C7"}
+
+
 def test_the_list_is_whole():
     assert [one.number for one in in_order()] == [f"C{number}" for number in range(1, 49)]
 

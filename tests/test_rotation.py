@@ -151,7 +151,7 @@ def test_the_doctor_fails_a_source_of_which_no_secret_counts(tmp_path):
 class Running:
     """A receiver as a process, with a sources file that can be written anew."""
 
-    def __init__(self, dsn, directory):
+    def __init__(self, dsn, directory, early=0):
         self.port, self.dsn = free_port(), dsn
         self.file, self.secret, self.log = (directory / name for name in ("sources.toml", "secret", "log"))
         self.write(OLD)
@@ -161,6 +161,9 @@ class Running:
             self.process = subprocess.Popen(
                 command, env=environ, stdout=log, stderr=log, **ended_with_us(signal.SIGKILL)
             )
+        wait_for(lambda: "http://" in self.log.read_text())  # it has read them
+        for _ in range(early):
+            self.process.send_signal(signal.SIGHUP)
         wait_for(lambda: answers(self.port))
 
     def write(self, secret, more=""):
@@ -202,6 +205,16 @@ def test_at_a_hangup_sources_and_secrets_are_read_again(running):
     running.reload("reloaded sources=1 secrets=1")
 
     assert [running.post(secret) for secret in (OLD, NEW)] == [401, 200]
+
+
+def test_a_hangup_while_it_starts_is_heard(dsn, tmp_path):
+    running = Running(dsn, tmp_path, early=1)
+    try:
+        wait_for(lambda: "reloaded sources=1" in running.log.read_text())
+        assert running.post(OLD) == 200
+    finally:
+        running.process.terminate()
+        running.process.wait(20)
 
 
 def test_with_a_fault_the_old_sources_go_on_and_every_fault_is_logged(running):

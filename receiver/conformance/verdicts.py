@@ -12,8 +12,10 @@ P99_MS = 100.0
 
 
 def refused(trial: Trial, *deliveries: Delivery) -> str:
-    """Return what came, all 4xx and no event made. Raises Failed."""
+    """Return what came, all 4xx and no event made. Raises Failed, and Doubtful where it came too often to be judged."""
     replies = [trial.send(delivery) for delivery in deliveries]
+    if any(reply.status == 429 for reply in replies):
+        raise Doubtful(f"{told(replies)}: limited by rate, whatever it proves")
     expect(all_refused(replies), told(replies))
     events = sum(trial.count(delivery, 0) or 0 for delivery in deliveries)
     if events:
