@@ -24,11 +24,11 @@ import psycopg
 from receiver import cli_quarantine, cli_refusals, cli_spool
 from receiver.check import check
 from receiver.delivery import Delivery
+from receiver.outage.slot import Unusable
+from receiver.outage.spool import Failed
 from receiver.samples import TYPES, NoSample, Sample, build
 from receiver.sender import post, receiver_at
 from receiver.settings import BadSettings, Source, from_environ, sources_from
-from receiver.spool import Failed
-from receiver.spool_slot import Unusable
 from receiver.tour import Step, tour
 from sql import database
 from sql import log as log_lines
@@ -105,9 +105,9 @@ def run(  # noqa: PLR0913 - one argument an option
     directory, or ~/.local/state.
     """
     # Imported here: the other commands need no server.
-    from receiver import server  # noqa: PLC0415
     from receiver.app import create_app  # noqa: PLC0415
-    from receiver.listeners import Handover, Taken, activated, bound  # noqa: PLC0415
+    from receiver.http import server  # noqa: PLC0415
+    from receiver.http.listeners import Handover, Taken, activated, bound  # noqa: PLC0415
     from receiver.reload import on_hangup  # noqa: PLC0415
 
     hangups: list[int] = []

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from receiver import spool_view
-from receiver.spool_slot import Place, abandoned, is_held, place
+from receiver.outage import view
+from receiver.outage.slot import Place, abandoned, is_held, place
 from sql import database
 from sql.log import printable
 
@@ -32,7 +32,7 @@ def spool() -> None:
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines instead of a table.")
 def status(*, as_json: bool) -> None:
     """Tell how much waits in each file, how long, and what was rejected."""
-    _print([spool_view.state(path) for path in _files()], STATE, as_json=as_json)
+    _print([view.state(path) for path in _files()], STATE, as_json=as_json)
 
 
 @spool.command()
@@ -42,11 +42,11 @@ def show(*, raw_id: str | None, as_json: bool) -> None:
     """List the events that wait, and those that were rejected with the reason."""
     files = _files()
     if raw_id is None:
-        _print([row for path in files for row in spool_view.rows(path)], ROW, as_json=as_json)
+        _print([row for path in files for row in view.rows(path)], ROW, as_json=as_json)
         return
     name, _, number = raw_id.partition("/")
     path = next((path for path in files if path.stem == name), None)
-    body = spool_view.body(path, int(number)) if path and number.isdigit() else None
+    body = view.body(path, int(number)) if path and number.isdigit() else None
     if body is None:
         click.echo(f"nothing is spooled as {raw_id!r}", err=True)
         sys.exit(NOTHING_MATCHED)
@@ -67,10 +67,10 @@ def drain(*, rejected: bool) -> None:
 
 async def _drain(dsn: str, directory: Path, *, rejected: bool) -> list[tuple[str, int, int]]:
     # Imported here: the other commands need no driver.
-    from receiver.drain import Drain  # noqa: PLC0415
     from receiver.metrics import Metrics  # noqa: PLC0415
-    from receiver.spool import Spool  # noqa: PLC0415
-    from receiver.spool_thread import SpoolThread  # noqa: PLC0415
+    from receiver.outage.drain import Drain  # noqa: PLC0415
+    from receiver.outage.spool import Spool  # noqa: PLC0415
+    from receiver.outage.thread import SpoolThread  # noqa: PLC0415
 
     done = []
     for slot in abandoned(directory):
@@ -99,7 +99,7 @@ def _place() -> Place:
 
 def _files() -> list[Path]:
     directory = _place().directory
-    if not (found := spool_view.files(directory)):
+    if not (found := view.files(directory)):
         click.echo(f"no receiver has spooled in {directory}", err=True)
         sys.exit(NOTHING_MATCHED)
     return found

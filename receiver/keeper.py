@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.delivery import Delivery, Identity
-from receiver.drain import Drain
 from receiver.metrics import Metrics
+from receiver.outage.drain import Drain
+from receiver.outage.slot import Place, Slot, Unusable, fleeting, take
+from receiver.outage.spool import Failed, Spool
+from receiver.outage.thread import Entries, SpoolThread
 from receiver.settings import BadSettings, Settings, Source
-from receiver.spool import Failed, Spool
-from receiver.spool_slot import Place, Slot, Unusable, fleeting, take
-from receiver.spool_thread import Entries, SpoolThread
 from receiver.store import DEADLINE, Refused, Saved, Store, Unavailable, row_of
 
 log = logging.getLogger("receiver")

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from receiver import secret
+from receiver.outage.slot import Place, Unusable, place
 from receiver.providers import PROVIDERS, Provider
 from receiver.secret import OLD, References, Secret
-from receiver.spool_slot import Place, Unusable, place
 from sql.database import NoDatabase, dsn
 
 MAX_BODY = 1024 * 1024

@@ -20,9 +20,9 @@ from psycopg.rows import namedtuple_row
 from psycopg.types.json import set_json_loads
 
 from receiver.app import create_app
-from receiver.connection import Limits
-from receiver.listeners import bound
-from receiver.server import Server
+from receiver.http.connection import Limits
+from receiver.http.listeners import bound
+from receiver.http.server import Server
 from receiver.settings import Settings, from_environ
 
 JSON = {"content-type": "application/json"}

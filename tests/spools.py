@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from receiver.delivery import Delivery
+from receiver.outage.spool import Spool
 from receiver.providers import agent
 from receiver.settings import sources_from
-from receiver.spool import Spool
 from receiver.store import row_of
 from tests.processes import SECRET, agent_event
 

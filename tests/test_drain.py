@@ -9,11 +9,11 @@ from random import Random
 import psycopg
 import pytest
 
-from receiver.drain import Drain, bring
 from receiver.metrics import Metrics
-from receiver.spool import Spool
-from receiver.spool_slot import take
-from receiver.spool_thread import SpoolThread
+from receiver.outage.drain import Drain, bring
+from receiver.outage.slot import take
+from receiver.outage.spool import Spool
+from receiver.outage.thread import SpoolThread
 from sql import database as address
 from sql.connection import AsyncConnection
 from tests.outages import spooling

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from benchmarks.server import answers
-from receiver.listeners import Taken, bound
+from receiver.http.listeners import Taken, bound
 from tests.processes import SECRET, Command, agent_event, free_port, post, receiver, wait_for
 
 

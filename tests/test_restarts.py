@@ -16,7 +16,7 @@ import pytest
 
 from benchmarks.restarts import Sender, delivery, start, take_over
 from benchmarks.server import answers
-from receiver.listeners import Handover, Taken
+from receiver.http.listeners import Handover, Taken
 from tests.processes import DEADLINE, SECRET, Command, agent_event, free_port, post, wait_for
 
 LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

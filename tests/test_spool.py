@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from receiver.spool import MIN_BYTES, Failed, Spool
-from receiver.spool_salvage import frames
-from receiver.spool_thread import SpoolThread
+from receiver.outage.salvage import frames
+from receiver.outage.spool import MIN_BYTES, Failed, Spool
+from receiver.outage.thread import SpoolThread
 from tests.spools import fill, ids, row, taken
 
 

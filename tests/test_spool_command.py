@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from receiver.spool import Spool
-from receiver.spool_slot import take
+from receiver.outage.slot import take
+from receiver.outage.spool import Spool
 from tests.commands import lines, runner
 from tests.spools import fill, row
 

@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from receiver.spool import MIN_BYTES, Failed, Spool
+from receiver.outage.spool import MIN_BYTES, Failed, Spool
 from tests.spools import row, taken
 
 ROW = row("1")

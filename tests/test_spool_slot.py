@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.spool import MIN_BYTES
-from receiver.spool_slot import Place, Unusable, abandoned, fleeting, is_held, place, take
+from receiver.outage.slot import Place, Unusable, abandoned, fleeting, is_held, place, take
+from receiver.outage.spool import MIN_BYTES
 
 DSN = "postgresql://inbox:pw@db.example.com/inbox"
 

@@ -6,7 +6,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from receiver.spool import Spool
+from receiver.outage.spool import Spool
 
 if __name__ == "__main__":
     spool = Spool(Path(sys.argv[1]))

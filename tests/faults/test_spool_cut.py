@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from receiver.spool import Spool
+from receiver.outage.spool import Spool
 from tests.faults.disks import disk
 from tests.faults.machine import freeze, kill_tree
 from tests.processes import wait_for

@@ -12,7 +12,7 @@ from handlers.providers import call_event
 from processor import on, registry
 from processor.loop import Processor
 from receiver.conformance.trial import LATER
-from receiver.spool import Spool
+from receiver.outage.spool import Spool
 from tests.faults.volume import NoVolume, volume
 from tests.flawed.bench import Bench
 from tests.inbox import make_due

@@ -15,7 +15,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - a type
 from starlette.exceptions import HTTPException
 
 import handlers.rows
-import receiver.spool
+import receiver.outage.spool
 import receiver.store
 import sql
 from processor.attempt import record
@@ -190,6 +190,6 @@ def call_sid_only_key(patch, conn):
 @flaw("power cut")
 def spool_without_fsync(patch, conn):
     """Leave it to the system when the spool's pages reach the disk."""
-    settings = receiver.spool.SETTINGS
+    settings = receiver.outage.spool.SETTINGS
     assert "synchronous = FULL" in settings
-    patch.setattr(receiver.spool, "SETTINGS", settings.replace("synchronous = FULL", "synchronous = OFF"))
+    patch.setattr(receiver.outage.spool, "SETTINGS", settings.replace("synchronous = FULL", "synchronous = OFF"))

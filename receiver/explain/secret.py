@@ -6,7 +6,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from receiver.explain_case import Case, Guess
+from receiver.explain.case import Case, Guess
 from receiver.settings import Source
 
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote
 import h11
 from starlette.types import ASGIApp, Message
 
-from receiver.framing import HEAD_MAX, READ, Body, BrokenOff, Head, Malformed, begin, read_head
+from receiver.http.framing import HEAD_MAX, READ, Body, BrokenOff, Head, Malformed, begin, read_head
 
 log = logging.getLogger("receiver")
 

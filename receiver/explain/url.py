@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from receiver.explain_case import Case, Guess
+from receiver.explain.case import Case, Guess
 from receiver.settings import Source
 from sql.log import printable
 

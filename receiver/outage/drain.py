@@ -17,9 +17,9 @@ import psycopg
 from psycopg.rows import scalar_row
 
 from receiver.metrics import Metrics
-from receiver.spool import Failed, Record, Spool
-from receiver.spool_slot import abandoned
-from receiver.spool_thread import SpoolThread
+from receiver.outage.slot import abandoned
+from receiver.outage.spool import Failed, Record, Spool
+from receiver.outage.thread import SpoolThread
 from receiver.store import OF_THE_ROW, Saved, Unavailable, insert, repeat
 from sql import database, load
 from sql.connection import AsyncConnection

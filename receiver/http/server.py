@@ -17,8 +17,8 @@ from functools import partial
 
 from starlette.applications import Starlette
 
-from receiver.connection import Connection, Doing, House, Limits
-from receiver.listeners import Handover
+from receiver.http.connection import Connection, Doing, House, Limits
+from receiver.http.listeners import Handover
 
 log = logging.getLogger("receiver")
 

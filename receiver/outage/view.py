@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from receiver.spool_slot import is_held
+from receiver.outage.slot import is_held
 
 COUNTS = """
     SELECT (SELECT count(*) FROM records),

@@ -2,7 +2,7 @@
 
 One SQLite file, its write-ahead log fsynced with each commit: what append returned for is there after a power cut. It
 holds rows as sql/insert_event.sql takes them, so that bringing them into the table needs no source's configuration.
-Knows no database and no clock. One thread at a time calls it (see spool_thread), of one process (see spool_slot).
+Knows no database and no clock. One thread at a time calls it (see thread.py), of one process (see slot.py).
 """
 
 import json
@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from receiver import spool_salvage
+from receiver.outage import salvage
 
 log = logging.getLogger("receiver")
 
@@ -190,7 +190,7 @@ class Spool:
             self.conn = None
 
     def _open(self, *, anew: bool = False) -> None:
-        tail = spool_salvage.frames(self.path)
+        tail = salvage.frames(self.path)
         try:
             self.conn = _connect(self.path, self.max_bytes)
             self._salvage()
@@ -200,7 +200,7 @@ class Spool:
             self.close()
             if anew or not _is_corrupt(error):
                 raise Failed(_why(error)) from error
-            aside = spool_salvage.set_aside(self.path)
+            aside = salvage.set_aside(self.path)
             log.error("spool malformed file=%s; set aside as %s", self.path.name, aside.name)
             self._open(anew=True)
             return
@@ -212,10 +212,10 @@ class Spool:
     def _salvage(self) -> None:
         """Take over what is readable of malformed files, also of those that a kill kept us from before."""
         assert self.conn is not None  # noqa: S101 - called by _open
-        for aside in spool_salvage.waiting(self.path):
+        for aside in salvage.waiting(self.path):
             with self._transaction(self.conn):
-                found = spool_salvage.copy(aside, self.conn)
-            log.error("spool salvaged records=%d of=%s", found, spool_salvage.finish(aside).name)
+                found = salvage.copy(aside, self.conn)
+            log.error("spool salvaged records=%d of=%s", found, salvage.finish(aside).name)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

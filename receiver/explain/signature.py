@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from urllib.parse import unquote
 
 from receiver.delivery import BadSignature, Delivery
-from receiver.explain_case import Case, Guess
+from receiver.explain.case import Case, Guess
 from receiver.providers import agent, standard_webhooks, twilio, vapi
 from receiver.providers.twilio_form import signed_fields
 from receiver.settings import Source

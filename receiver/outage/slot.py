@@ -9,7 +9,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
-from receiver.spool import MAX_BYTES, MIN_BYTES
+from receiver.outage.spool import MAX_BYTES, MIN_BYTES
 
 SLOTS = 64  # receivers of one directory at most
 # What is there is gone after a reboot, or with the container.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from receiver.spool import Failed, Row, Spool
+from receiver.outage.spool import Failed, Row, Spool
 
 P = ParamSpec("P")
 T = TypeVar("T")

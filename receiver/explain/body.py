@@ -7,7 +7,7 @@ from itertools import product
 from typing import Any
 from urllib.parse import quote_plus, unquote_to_bytes, urlencode
 
-from receiver.explain_case import Case, Guess
+from receiver.explain.case import Case, Guess
 from receiver.providers.twilio_form import FORM, is_form, parse_form, query_bytes
 from receiver.settings import Source
 from sql.log import printable

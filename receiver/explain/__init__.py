@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, islice
 
-from receiver import explain_body, explain_secret, explain_signature, explain_url
 from receiver.delivery import BadSignature, Delivery
-from receiver.explain_case import Case, Guess
+from receiver.explain import body, secret, signature, url
+from receiver.explain.case import Case, Guess
 from receiver.proof import proven_by
 from receiver.settings import Source
 from sql.log import printable
@@ -19,11 +19,11 @@ from sql.log import printable
 WORK = 200_000_000  # bytes of bodies that the search for two changes may hash
 # In this order: what is found first is told first.
 KINDS: tuple[Callable[[Case, Sequence[Source]], Iterator[Guess]], ...] = (
-    explain_url.bases,
-    explain_secret.secrets,
-    explain_url.targets,
-    explain_signature.signatures,
-    explain_body.bodies,
+    url.bases,
+    secret.secrets,
+    url.targets,
+    signature.signatures,
+    body.bodies,
 )
 
 
@@ -57,16 +57,16 @@ def _at_no_source(delivery: Delivery, sources: Sequence[Source], now: float) -> 
 
 
 def _reasons(delivery: Delivery, source: Source, sources: Sequence[Source], now: float) -> Iterator[str]:
-    missing = explain_signature.missing(delivery, source)
+    missing = signature.missing(delivery, source)
     yield from missing
-    time, words = explain_signature.clock(delivery, source, now)
+    time, words = signature.clock(delivery, source, now)
     if words:
         yield words
     cases = _cases(delivery, source, time)
     found = [] if any(case.proves() for case in cases) else _search(cases, sources)
     yield from found
     if not found and not missing:
-        yield from explain_body.uncovered(cases, sources)
+        yield from body.uncovered(cases, sources)
 
 
 def _cases(delivery: Delivery, source: Source, now: float) -> list[Case]:
