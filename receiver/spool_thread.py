@@ -38,7 +38,8 @@ class SpoolThread:
             raise Failed(f"the spool's disk is too slow: {WAITING_MAX} deliveries wait for it")
         appended: Future[None] = Future()
         self.waiting.append((entries, appended))
-        self.executor.submit(self._append_waiting)
+        if len(self.waiting) == 1:  # else a call is on its way; one for each would put whoever drains behind them all
+            self.executor.submit(self._append_waiting)
         done, _ = await asyncio.wait({asyncio.wrap_future(appended)}, timeout=deadline)
         if not done:
             raise Failed(f"the spool's disk did not answer within {deadline:g} s")
@@ -54,8 +55,10 @@ class SpoolThread:
         self.executor.shutdown(wait=False)
 
     def _append_waiting(self) -> None:
-        """Append what waits by now in one commit; the calls that were submitted for the others find nothing to do."""
-        taken = [self.waiting.popleft() for _ in range(len(self.waiting))]
+        """Append what waits by now in one commit."""
+        taken = []
+        while self.waiting:  # until it is empty: for who came second, nobody calls again
+            taken.append(self.waiting.popleft())
         if not taken:
             return
         try:
