@@ -83,7 +83,8 @@ class Drain:
                 await asyncio.wait_for(self.due.wait(), LOOK)
             self.due.clear()
             try:
-                if self.away or not self.spool.empty:
+                # Who knows what waits in a file that could not be opened.
+                if self.away or not self.spool.empty or not self.spool.spool.is_open:
                     await self._drain_own()
                 await self._adopt()
                 self.fault = ""

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import shutil
+import sqlite3
 import time
+from contextlib import closing
 from random import Random
 
 import psycopg
@@ -187,6 +189,27 @@ def test_a_spool_whose_disk_is_gone_keeps_nobody_from_a_database_that_is_back(ds
         await drain.stop()
 
     asyncio.run(one_look())
+
+
+def test_a_file_that_can_not_be_opened_at_the_start_is_brought_when_it_can(dsn, db, tmp_path, monkeypatch):
+    monkeypatch.setattr("receiver.drain.LOOK", 0.1)
+    slot = take(tmp_path)
+    before = Spool(slot.path)
+    fill(before, "1", "2")
+    before.close()
+    with closing(sqlite3.connect(slot.path, isolation_level=None)) as other:
+        other.executescript("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE")
+        spool = Spool(slot.path)
+        assert not spool.is_open
+
+    async def look():
+        drain = Drain(dsn, SpoolThread(spool), asyncio.Event(), Metrics())
+        drain.start()
+        await asyncio.to_thread(wait_for, lambda: stored(db) == ["1", "2"])
+        await drain.stop()
+
+    asyncio.run(look())
+    slot.free()
 
 
 def test_kill_9_while_draining_loses_and_repeats_nothing(fresh_dsn, tmp_path):
