@@ -8,7 +8,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ BATCH = 200  # rows a transaction at most
 RATE = 3000.0  # rows a second at most: more than one receiver takes, and less than the database
 PROBE = 0.5  # seconds between two attempts at a database that is away
 LOOK = 5.0  # seconds between two looks for the spools of the dead
+HOLD = 0.5  # seconds that deliveries wait at most for the last of the spool to be brought
 TRIES = 3  # of a row that the database refuses
 AGE_MAX = timedelta(days=3650)
 # A version that spooled a row may not have known all of today's parameters.
@@ -48,6 +49,8 @@ class Drain:
         self.metrics = metrics
         self.away = False
         self.due = asyncio.Event()
+        self.passed = asyncio.Event()  # not set while the last of the spool are brought
+        self.passed.set()
         self.refused: dict[tuple[Path, int], int] = {}
         self.empty: dict[
             Path, tuple[float, ...]
@@ -69,6 +72,14 @@ class Drain:
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait({self.task}, timeout=2)
+
+    async def pass_by(self) -> None:
+        """While the last of the spool are brought, wait until they are, or for HOLD.
+
+        Else there would always be one more behind them where deliveries come faster than the disk is.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.passed.wait(), HOLD)
 
     def lost(self, cause: str) -> None:
         """Take the database for away, until it has taken something again."""
@@ -101,16 +112,21 @@ class Drain:
                 self._back(0, 0)
             began = time.monotonic()
             try:
-                drained = await self._drain(conn, self.spool)
+                drained = await self._drain(conn, self.spool, last=self.passed.clear)
             except Failed:  # the database may be there, whatever the spool's disk does
                 await conn.execute(load("schema_version"))
                 self._back(0, self.spool.spool.deliveries)
                 raise
+            finally:
+                self.passed.set()
             if drained:
                 log.warning("spool drained events=%d seconds=%.1f", drained, time.monotonic() - began)
 
-    async def _drain(self, conn: AsyncConnection, spool: SpoolThread) -> int:
-        """Bring everything, oldest first; return how many. Raises as insert does, Failed."""
+    async def _drain(self, conn: AsyncConnection, spool: SpoolThread, last: Callable[[], None] = lambda: None) -> int:
+        """Bring everything, oldest first; return how many. Raises as insert does, Failed.
+
+        Calls *last* before what may be the last batch.
+        """
         drained = 0
         await spool.call(spool.spool.delete, [])  # those that could not be deleted when they were brought
         while records := await spool.call(spool.spool.peek, BATCH):
@@ -127,6 +143,8 @@ class Drain:
             drained += len(saved)
             await spool.call(spool.spool.delete, [record for record, _ in saved])
             await self._reject(spool, refused)
+            if not refused and spool.spool.deliveries <= BATCH:
+                last()
             least = len(records) / RATE if saved else PROBE
             await asyncio.sleep(max(0.0, least - (time.monotonic() - began)))
         return drained

@@ -26,11 +26,13 @@ class SpoolThread:
         self.spool = spool
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self.waiting: deque[tuple[Entries, Future[None]]] = deque()
+        self.taking = False  # what no longer waits, and is not counted by the spool yet
 
     @property
     def empty(self) -> bool:
         """Tell whether nothing waits, nor is about to."""
-        return not self.spool.deliveries and not self.waiting
+        # In the order in which a delivery goes from one to the next, on the other thread.
+        return not self.waiting and not self.taking and not self.spool.deliveries
 
     async def append(self, entries: Entries, deadline: float) -> None:
         """Have them on the disk, all or none. Raises Failed; after *deadline* seconds they may be there yet."""
@@ -56,6 +58,13 @@ class SpoolThread:
 
     def _append_waiting(self) -> None:
         """Append what waits by now in one commit."""
+        self.taking = True
+        try:
+            self._append_taken()
+        finally:
+            self.taking = False
+
+    def _append_taken(self) -> None:
         taken = []
         while self.waiting:  # until it is empty: for who came second, nobody calls again
             taken.append(self.waiting.popleft())

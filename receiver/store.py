@@ -106,21 +106,27 @@ class Store:
         await self.wakeup.stop()
         await self.pool.close(timeout=1)
 
-    async def save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
-        """Return what became of each event, all committed. Raises Unavailable after the deadline at the latest."""
+    async def save(
+        self, source: Source, delivery: Delivery, events: list[Identity], until: float | None = None
+    ) -> list[Saved]:
+        """Return what became of each event, all committed.
+
+        Raises Unavailable, at *until* at the latest, in monotonic seconds; None: after the deadline.
+        """
         if self.under_way >= UNDER_WAY_MAX:
             raise Unavailable("too many deliveries wait for the database")
-        until = time.monotonic() + self.deadline
+        began = time.monotonic()
+        until = began + self.deadline if until is None else until
         task = asyncio.create_task(self._save(source, delivery, events, until))
         self.under_way += 1
         try:
-            done, _ = await asyncio.wait({task}, timeout=self.deadline)
+            done, _ = await asyncio.wait({task}, timeout=until - began)
         finally:
             self.under_way -= 1
         if not done:
             self.late.add(task)
             task.add_done_callback(self._forget)
-            raise Unavailable(f"no commit within {self.deadline:g} s")
+            raise Unavailable(f"no commit within {until - began:.3g} s")
         return task.result()
 
     async def ready(self) -> str | None:
