@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,11 +33,20 @@ PROBE = 0.5  # seconds between two attempts at a database that is away
 LOOK = 5.0  # seconds between two looks for the spools of the dead
 HOLD = 0.5  # seconds that deliveries wait at most for the last of the spool to be brought
 TRIES = 3  # of a row that the database refuses
+SUSPECTS = 10  # rows that the database fails at before it is taken for away
 AGE_MAX = timedelta(days=3650)
 # A version that spooled a row may not have known all of today's parameters.
 UNKNOWN = dict.fromkeys(name.decode() for name in re.findall(rb"%\((\w+)\)", load("insert_event")))
 
+# What no row is to blame for, and what the next attempt may not meet.
+OF_THE_DATABASE = (
+    psycopg.OperationalError,  # connections, timeouts, resources: disks, locks, memory
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.UndefinedTable,
+)
+
 Row = dict[str, object]
+Brought = tuple[list[tuple[Record, Saved]], dict[int, str]]
 
 
 class Drain:
@@ -135,7 +145,8 @@ class Drain:
             began = time.monotonic()
             with suppress(Failed):  # on a full disk a repeat may be counted where there was none
                 await spool.call(spool.spool.attempt, records[-1].id)
-            saved, refused = await bring(conn, records)
+            suspects = {number for path, number in self.refused if path == spool.spool.path}
+            saved, refused = await bring_each(conn, records, suspects)
             if saved:
                 self.stored.set()
                 self._told(saved)
@@ -207,7 +218,38 @@ class Drain:
             self.lost(fault)
 
 
-async def bring(conn: AsyncConnection, records: Sequence[Record]) -> tuple[list[tuple[Record, Saved]], dict[int, str]]:
+async def bring_each(conn: AsyncConnection, records: Sequence[Record], suspects: set[int]) -> Brought:
+    """As bring; and where the database fails at a row, without saying whose fault it is, find out by the others.
+
+    If others are stored it was the row's, which counts as refused. If none is, and the rows were not refused before
+    (*suspects*), it was the database's: raises that.
+    """
+    try:
+        return await bring(conn, records)
+    except (psycopg.Error, Unavailable) as error:
+        if isinstance(error, OF_THE_DATABASE) or conn.closed:
+            raise
+        cause = error
+    saved: list[tuple[Record, Saved]] = []
+    refused: dict[int, str] = {}
+    for record in records:
+        try:
+            more = await bring(conn, [replace(record, tried=True)])  # bring may have stored it before it failed
+        except (psycopg.Error, Unavailable) as error:
+            if isinstance(error, OF_THE_DATABASE) or conn.closed:
+                raise
+            refused[record.id] = f"the database failed at it ({getattr(error, 'sqlstate', None) or error})"
+            if not saved and len(refused) >= SUSPECTS:
+                break
+        else:
+            saved += more[0]
+            refused |= more[1]
+    if not saved and not suspects.issuperset(refused):
+        raise cause
+    return saved, refused
+
+
+async def bring(conn: AsyncConnection, records: Sequence[Record]) -> Brought:
     """Insert the records' rows: in one transaction, or where a row is refused halved until the rest is in.
 
     Returns what became of each, committed, and by id why a row was refused. Raises psycopg.Error of an outage.

@@ -146,6 +146,45 @@ def test_a_row_that_the_database_refuses_is_set_aside_and_the_others_are_stored(
     assert (spool.deliveries, spool.rejected) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    "does",
+    [
+        "RETURN NULL",
+        "RAISE insufficient_privilege",
+        "RAISE USING ERRCODE = 'MY001'",
+        "ASSERT false",
+        "PERFORM nowhere()",
+    ],
+)
+def test_a_row_that_the_database_always_fails_at_holds_up_nobody(fresh_dsn, tmp_path, does):
+    with psycopg.connect(fresh_dsn, autocommit=True) as db, closing(Spool(tmp_path / "slot-0.db")) as spool:
+        trigger(db, f"IF NEW.event_id = 'bad' THEN {does}; END IF")
+        fill(spool, "1", "bad", "2")
+
+        assert drain(fresh_dsn, spool) == 2
+
+        assert stored(db) == ["1", "2"]
+        assert (spool.deliveries, spool.rejected) == (0, 1)
+
+
+def test_a_database_that_fails_at_every_row_is_an_outage_and_rejects_nothing(fresh_dsn, tmp_path):
+    with psycopg.connect(fresh_dsn, autocommit=True) as db, closing(Spool(tmp_path / "slot-0.db")) as spool:
+        trigger(db, "RAISE insufficient_privilege")
+        fill(spool, *map(str, range(20)))
+
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            drain(fresh_dsn, spool)
+
+        assert (spool.deliveries, spool.rejected) == (20, 0)
+
+
+def trigger(db, body):
+    db.execute(
+        f"CREATE FUNCTION test_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$;"
+        "CREATE TRIGGER test BEFORE INSERT ON webhook_events FOR EACH ROW EXECUTE FUNCTION test_trigger()"
+    )
+
+
 def test_a_payload_that_jsonb_refuses_is_stored_without_it_like_any_other(dsn, db, spool):
     spool.append([(1.0, {**row("1"), "payload": '{"n": 1e999999}'}, False), (1.0, row("2"), False)])
 
