@@ -138,13 +138,18 @@ class Drain:
         Calls *last* before what may be the last batch.
         """
         drained = 0
-        await spool.call(spool.spool.delete, [])  # those that could not be deleted when they were brought
+        with suppress(Failed):  # a full disk keeps from the table nothing that can be read
+            await spool.call(spool.spool.delete, [])  # those that could not be deleted when they were brought
         while records := await spool.call(spool.spool.peek, BATCH):
             if spool is not self.spool and self.due.is_set():
                 break  # first comes what is our own
             began = time.monotonic()
-            with suppress(Failed):  # on a full disk a repeat may be counted where there was none
+            try:
                 await spool.call(spool.spool.attempt, records[-1].id)
+            except Failed:
+                if spool is not self.spool:
+                    raise  # it would be brought again with each look
+                # On a full disk, after a kill, a repeat may be counted where there was none.
             suspects = {number for path, number in self.refused if path == spool.spool.path}
             saved, refused = await bring_each(conn, records, suspects)
             if saved:
@@ -176,6 +181,7 @@ class Drain:
 
     async def _adopt(self) -> None:
         """Drain the spools of receivers that are gone; a file in which nothing waits is not looked into twice."""
+        failed = None
         for slot in abandoned(self.spool.spool.path.parent):
             orphan = None
             try:
@@ -187,12 +193,16 @@ class Drain:
                     async with await AsyncConnection.connect(self.dsn, **database.CONNECT) as conn:
                         drained = await self._drain(conn, orphan)
                     log.warning("spool drained file=%s events=%d", slot.path.name, drained)
+            except Failed as error:
+                failed = error  # the others' turn all the same
             finally:
                 if orphan:
                     await orphan.close()
                     if orphan.empty:
                         self.empty[slot.path] = _ages(slot.path)
                 slot.free()
+        if failed:
+            raise failed
 
     def _back(self, drained: int, waiting: int) -> None:
         if self.away:

@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 from random import Random
 
 import psycopg
@@ -13,7 +13,7 @@ import pytest
 
 from receiver.drain import Drain, bring
 from receiver.metrics import Metrics
-from receiver.spool import Spool
+from receiver.spool import Failed, Spool
 from receiver.spool_slot import take
 from receiver.spool_thread import SpoolThread
 from sql import database as address
@@ -228,6 +228,54 @@ def test_a_spool_whose_disk_is_gone_keeps_nobody_from_a_database_that_is_back(ds
         await drain.stop()
 
     asyncio.run(one_look())
+
+
+def test_from_a_full_disk_everything_is_brought(dsn, db, tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "slot-0.db")
+    names = [str(n) for n in range(500)]
+    fill(spool, *names)
+    monkeypatch.setattr(Spool, "_writing", full)
+
+    async def look():
+        drain = Drain(dsn, SpoolThread(spool), asyncio.Event(), Metrics())
+        drain.start()
+        drain.lost("no connection")
+        await asyncio.to_thread(wait_for, lambda: len(stored(db)) == 500)
+        await drain.stop()
+
+    asyncio.run(look())
+    assert stored(db) == names
+    assert db.execute("SELECT count(*) FROM webhook_duplicates").fetchone() == (0,)
+
+
+def test_an_orphan_that_can_not_be_written_to_is_no_source_of_repeats_and_not_in_the_others_way(
+    dsn, db, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("receiver.drain.LOOK", 0.1)
+    own, orphan, other = take(tmp_path), take(tmp_path), take(tmp_path)
+    for slot, names in ((orphan, map(str, range(300))), (other, ["other"])):
+        with closing(Spool(slot.path)) as spool:
+            fill(spool, *names)
+        slot.free()
+    writing = Spool._writing
+    monkeypatch.setattr(Spool, "_writing", lambda spool: (full if spool.path == orphan.path else writing)(spool))
+
+    async def look():
+        drain = Drain(dsn, SpoolThread(Spool(own.path)), asyncio.Event(), Metrics())
+        drain.start()
+        await asyncio.to_thread(wait_for, lambda: "other" in stored(db))
+        await asyncio.to_thread(wait_for, lambda: drain.fault)
+        await drain.stop()
+
+    asyncio.run(look())
+    own.free()
+    assert stored(db) == ["other"]
+
+
+@contextmanager
+def full(_spool):
+    raise Failed("the spool or its disk is full")
+    yield
 
 
 def test_a_file_that_can_not_be_opened_at_the_start_is_brought_when_it_can(dsn, db, tmp_path, monkeypatch):
