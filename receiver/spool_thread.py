@@ -35,7 +35,10 @@ class SpoolThread:
         return not self.waiting and not self.taking and not self.spool.deliveries
 
     async def append(self, entries: Entries, deadline: float) -> None:
-        """Have them on the disk, all or none. Raises Failed; after *deadline* seconds they may be there yet."""
+        """Have them on the disk, all or none. Raises Failed.
+
+        After *deadline* seconds they may be there yet if they are being written.
+        """
         if len(self.waiting) >= WAITING_MAX:
             raise Failed(f"the spool's disk is too slow: {WAITING_MAX} deliveries wait for it")
         appended: Future[None] = Future()
@@ -44,6 +47,7 @@ class SpoolThread:
             self.executor.submit(self._append_waiting)
         done, _ = await asyncio.wait({asyncio.wrap_future(appended)}, timeout=deadline)
         if not done:
+            appended.cancel()  # if it still waits: nobody is told that it is kept, and it may be stored another way
             raise Failed(f"the spool's disk did not answer within {deadline:g} s")
         done.pop().result()
 
@@ -67,7 +71,9 @@ class SpoolThread:
     def _append_taken(self) -> None:
         taken = []
         while self.waiting:  # until it is empty: for who came second, nobody calls again
-            taken.append(self.waiting.popleft())
+            entries, appended = self.waiting.popleft()
+            if appended.set_running_or_notify_cancel():
+                taken.append((entries, appended))
         if not taken:
             return
         try:

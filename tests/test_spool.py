@@ -317,6 +317,7 @@ def test_a_disk_that_hangs_fails_an_append_after_its_deadline(path):
             await thread.append([(1.0, row("1"), False)], 0.05)
         busy.set()
         await waiting
+        assert await thread.call(thread.spool.peek, 1) == [], "what was not acknowledged, and is stored another way"
         await thread.close()
 
     asyncio.run(hanging())
