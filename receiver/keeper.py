@@ -61,8 +61,10 @@ class Keeper:
         """
         if self.spooling is None:
             return await self.store.save(source, delivery, events)
-        arrived_at = time.time()
+        arrived_at, until = time.time(), time.monotonic() + self.store.deadline
         rows = [row_of(source, delivery, event) for event in events]
+        if self.spooling.first:
+            await self.spooling.drain.pass_by()
         if self.spooling.first:
             try:
                 return await self._spool(self.spooling, arrived_at, rows)
@@ -70,7 +72,7 @@ class Keeper:
                 if self.spooling.drain.away:
                     raise Unavailable(f"the database is away, and {error}") from error
         try:
-            return await self.store.save(source, delivery, events)
+            return await self.store.save(source, delivery, events, until)
         except Unavailable as error:
             if not isinstance(error, Refused):
                 self.spooling.drain.lost(str(error))

@@ -106,21 +106,27 @@ class Store:
         await self.wakeup.stop()
         await self.pool.close(timeout=1)
 
-    async def save(self, source: Source, delivery: Delivery, events: list[Identity]) -> list[Saved]:
-        """Return what became of each event, all committed. Raises Unavailable after the deadline at the latest."""
+    async def save(
+        self, source: Source, delivery: Delivery, events: list[Identity], until: float | None = None
+    ) -> list[Saved]:
+        """Return what became of each event, all committed.
+
+        Raises Unavailable, at *until* at the latest, in monotonic seconds; None: after the deadline.
+        """
         if self.under_way >= UNDER_WAY_MAX:
             raise Unavailable("too many deliveries wait for the database")
-        until = time.monotonic() + self.deadline
+        began = time.monotonic()
+        until = began + self.deadline if until is None else until
         task = asyncio.create_task(self._save(source, delivery, events, until))
         self.under_way += 1
         try:
-            done, _ = await asyncio.wait({task}, timeout=self.deadline)
+            done, _ = await asyncio.wait({task}, timeout=until - began)
         finally:
             self.under_way -= 1
         if not done:
             self.late.add(task)
             task.add_done_callback(self._forget)
-            raise Unavailable(f"no commit within {self.deadline:g} s")
+            raise Unavailable(f"no commit within {until - began:.3g} s")
         return task.result()
 
     async def ready(self) -> str | None:
@@ -141,11 +147,13 @@ class Store:
 
     async def _save(self, source: Source, delivery: Delivery, events: list[Identity], until: float) -> list[Saved]:
         """Insert each event in a transaction of its own: a batch that fails half-way comes again as duplicates."""
+        tried = False
         while True:
             conn = None
             try:
                 async with self.pool.connection() as conn:
-                    return [await self._insert(conn, row_of(source, delivery, event), until) for event in events]
+                    rows = [row_of(source, delivery, event) for event in events]
+                    return [await self._insert(conn, row, until, tried=tried) for row in rows]
             except psycopg.errors.ReadOnlySqlTransaction as error:
                 raise Unavailable("the database takes no writes: a standby, or read-only by default") from error
             except PoolTimeout as error:
@@ -154,13 +162,14 @@ class Store:
                 # A connection from before a restart. Trying again is safe: the key is the same.
                 if conn is None or not conn.closed or time.monotonic() > until:
                     raise Unavailable(f"the database failed ({error.sqlstate or 'connection lost'})") from error
+                tried = True  # it may have been lost after the commit
             except OF_THE_ROW as error:
                 raise Refused(f"the database refused the row ({error.sqlstate})") from error
             except psycopg.Error as error:
                 raise Unavailable(f"the database failed ({error.sqlstate})") from error
 
-    async def _insert(self, conn: AsyncConnection, row: dict[str, object], until: float) -> Saved:
-        saved = await insert(conn, row, until=until)
+    async def _insert(self, conn: AsyncConnection, row: dict[str, object], until: float, *, tried: bool) -> Saved:
+        saved = await insert(conn, row, tried=tried, until=until)
         if not saved.duplicate:
             self.wakeup.stored.set()
         return saved

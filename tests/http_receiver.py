@@ -62,7 +62,7 @@ class Receiver:
         self.loop.call_soon_threadsafe(self.server.stop, drain)
 
     def stop(self) -> None:
-        if self.thread.is_alive():
+        with suppress(RuntimeError):  # it has ended, or is about to: its loop is closed
             self.begin_to_stop()
         self.thread.join()
 

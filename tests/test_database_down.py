@@ -1,14 +1,21 @@
 """A database that is away, mute or without tables: 503 in time, nothing claimed to be stored, and alive throughout."""
 
+import asyncio
 import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import psycopg
 import pytest
 
+from receiver.delivery import Delivery
+from receiver.providers import agent
+from receiver.settings import sources_from
+from receiver.store import Store
 from tests.http_receiver import rows
+from tests.processes import SECRET, agent_event
 from tests.receiver_fixtures import BASE_URL, SECRETS, SOURCES, connection, db, start
 from tests.signing import reminder, twilio, vapi
 
@@ -84,6 +91,34 @@ def test_a_lost_connection_is_replaced_within_the_delivery(start, db):
     assert reminder(2).to(receiver).status == 200
 
     assert len(rows(db)) == 2
+
+
+def test_a_connection_lost_after_a_commit_makes_no_second_delivery_of_it(fresh_dsn):
+    (source,) = sources_from({"WEBHOOK_SECRET": SECRET})
+    body, headers = agent_event("1")
+    delivery = Delivery("POST", "", "/webhooks/agent", headers, body)
+    (first,) = agent.identify(delivery, source.options)
+    second = replace(first, event_id="2")  # at whose first insert the session is ended, after the first's commit
+
+    async def save():
+        store = Store(fresh_dsn)
+        await store.open()
+        try:
+            return await store.save(source, delivery, [first, second])
+        finally:
+            await store.close()
+
+    with psycopg.connect(fresh_dsn, autocommit=True) as db:
+        db.execute(
+            "CREATE SEQUENCE inserts; CREATE FUNCTION test_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.event_id = '2' AND nextval('inserts') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid());"
+            " END IF; RETURN NEW; END $$;"
+            "CREATE TRIGGER test BEFORE INSERT ON webhook_events FOR EACH ROW EXECUTE FUNCTION test_trigger()"
+        )
+
+        assert [saved.duplicate for saved in asyncio.run(save())] == [False, False]
+
+        assert db.execute("SELECT count(*) FROM webhook_duplicates").fetchone() == (0,)
 
 
 def test_a_row_that_waits_for_a_lock_is_503_and_then_stored_at_most_once(start, db, session_database):

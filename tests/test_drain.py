@@ -3,7 +3,9 @@
 import asyncio
 import os
 import shutil
+import sqlite3
 import time
+from contextlib import closing, contextmanager
 from random import Random
 
 import psycopg
@@ -12,7 +14,7 @@ import pytest
 from receiver.metrics import Metrics
 from receiver.outage.drain import Drain, bring
 from receiver.outage.slot import take
-from receiver.outage.spool import Spool
+from receiver.outage.spool import Failed, Spool
 from receiver.outage.thread import SpoolThread
 from sql import database as address
 from sql.connection import AsyncConnection
@@ -144,6 +146,45 @@ def test_a_row_that_the_database_refuses_is_set_aside_and_the_others_are_stored(
     assert (spool.deliveries, spool.rejected) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    "does",
+    [
+        "RETURN NULL",
+        "RAISE insufficient_privilege",
+        "RAISE USING ERRCODE = 'MY001'",
+        "ASSERT false",
+        "PERFORM nowhere()",
+    ],
+)
+def test_a_row_that_the_database_always_fails_at_holds_up_nobody(fresh_dsn, tmp_path, does):
+    with psycopg.connect(fresh_dsn, autocommit=True) as db, closing(Spool(tmp_path / "slot-0.db")) as spool:
+        trigger(db, f"IF NEW.event_id = 'bad' THEN {does}; END IF")
+        fill(spool, "1", "bad", "2")
+
+        assert drain(fresh_dsn, spool) == 2
+
+        assert stored(db) == ["1", "2"]
+        assert (spool.deliveries, spool.rejected) == (0, 1)
+
+
+def test_a_database_that_fails_at_every_row_is_an_outage_and_rejects_nothing(fresh_dsn, tmp_path):
+    with psycopg.connect(fresh_dsn, autocommit=True) as db, closing(Spool(tmp_path / "slot-0.db")) as spool:
+        trigger(db, "RAISE insufficient_privilege")
+        fill(spool, *map(str, range(20)))
+
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            drain(fresh_dsn, spool)
+
+        assert (spool.deliveries, spool.rejected) == (20, 0)
+
+
+def trigger(db, body):
+    db.execute(
+        f"CREATE FUNCTION test_trigger() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$;"
+        "CREATE TRIGGER test BEFORE INSERT ON webhook_events FOR EACH ROW EXECUTE FUNCTION test_trigger()"
+    )
+
+
 def test_a_payload_that_jsonb_refuses_is_stored_without_it_like_any_other(dsn, db, spool):
     spool.append([(1.0, {**row("1"), "payload": '{"n": 1e999999}'}, False), (1.0, row("2"), False)])
 
@@ -187,6 +228,75 @@ def test_a_spool_whose_disk_is_gone_keeps_nobody_from_a_database_that_is_back(ds
         await drain.stop()
 
     asyncio.run(one_look())
+
+
+def test_from_a_full_disk_everything_is_brought(dsn, db, tmp_path, monkeypatch):
+    spool = Spool(tmp_path / "slot-0.db")
+    names = [str(n) for n in range(500)]
+    fill(spool, *names)
+    monkeypatch.setattr(Spool, "_writing", full)
+
+    async def look():
+        drain = Drain(dsn, SpoolThread(spool), asyncio.Event(), Metrics())
+        drain.start()
+        drain.lost("no connection")
+        await asyncio.to_thread(wait_for, lambda: len(stored(db)) == 500)
+        await drain.stop()
+
+    asyncio.run(look())
+    assert stored(db) == names
+    assert db.execute("SELECT count(*) FROM webhook_duplicates").fetchone() == (0,)
+
+
+def test_an_orphan_that_can_not_be_written_to_is_no_source_of_repeats_and_not_in_the_others_way(
+    dsn, db, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("receiver.outage.drain.LOOK", 0.1)
+    own, orphan, other = take(tmp_path), take(tmp_path), take(tmp_path)
+    for slot, names in ((orphan, map(str, range(300))), (other, ["other"])):
+        with closing(Spool(slot.path)) as spool:
+            fill(spool, *names)
+        slot.free()
+    writing = Spool._writing
+    monkeypatch.setattr(Spool, "_writing", lambda spool: (full if spool.path == orphan.path else writing)(spool))
+
+    async def look():
+        drain = Drain(dsn, SpoolThread(Spool(own.path)), asyncio.Event(), Metrics())
+        drain.start()
+        await asyncio.to_thread(wait_for, lambda: "other" in stored(db))
+        await asyncio.to_thread(wait_for, lambda: drain.fault)
+        await drain.stop()
+
+    asyncio.run(look())
+    own.free()
+    assert stored(db) == ["other"]
+
+
+@contextmanager
+def full(_spool):
+    raise Failed("the spool or its disk is full")
+    yield
+
+
+def test_a_file_that_can_not_be_opened_at_the_start_is_brought_when_it_can(dsn, db, tmp_path, monkeypatch):
+    monkeypatch.setattr("receiver.outage.drain.LOOK", 0.1)
+    slot = take(tmp_path)
+    before = Spool(slot.path)
+    fill(before, "1", "2")
+    before.close()
+    with closing(sqlite3.connect(slot.path, isolation_level=None)) as other:
+        other.executescript("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE")
+        spool = Spool(slot.path)
+        assert not spool.is_open
+
+    async def look():
+        drain = Drain(dsn, SpoolThread(spool), asyncio.Event(), Metrics())
+        drain.start()
+        await asyncio.to_thread(wait_for, lambda: stored(db) == ["1", "2"])
+        await drain.stop()
+
+    asyncio.run(look())
+    slot.free()
 
 
 def test_kill_9_while_draining_loses_and_repeats_nothing(fresh_dsn, tmp_path):

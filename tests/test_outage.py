@@ -4,18 +4,22 @@ import json
 import os
 import signal
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from itertools import count
 
 import psycopg
 import pytest
 
+from receiver.outage.spool import Spool
 from tests.http_receiver import Receiver, rows, settings
 from tests.outages import database, get, own_database, spooling
 from tests.processes import agent_event, free_port, post, wait_for
 from tests.receiver_fixtures import BASE_URL, SECRETS, SOURCES
 from tests.signing import reminder, twilio
+from tests.spools import fill
 
 __all__ = ["database", "own_database"]
 
@@ -108,6 +112,40 @@ def test_a_frozen_database_costs_the_first_delivery_its_deadline_and_the_next_no
 def freeze(pid, how):
     with suppress(ProcessLookupError):  # a session that has ended meanwhile
         os.kill(pid, how)
+
+
+def test_traffic_that_never_pauses_goes_back_to_the_table_also_with_a_slow_disk(
+    db, dsn, receiver, tmp_path, monkeypatch
+):
+    (tmp_path / "spool").mkdir()
+    before = Spool(tmp_path / "spool" / "slot-0.db")
+    fill(before, *map(str, range(300)))
+    before.close()
+    writing = Spool._writing
+
+    @contextmanager
+    def slowly(spool):
+        with writing(spool) as conn:
+            time.sleep(0.02)
+            yield conn
+
+    monkeypatch.setattr(Spool, "_writing", slowly)
+    running, enough = receiver(dsn), threading.Event()
+
+    def send(sender):
+        numbers = count(sender, 4)
+        while not enough.is_set():
+            assert reminder(next(numbers)).to(running).status == 200
+
+    with ThreadPoolExecutor(4) as pool:
+        senders = [pool.submit(send, sender) for sender in range(4)]
+        try:
+            wait_for(lambda: ready(running)["storing"] == "database", 30)
+        finally:
+            enough.set()
+        for one in senders:
+            one.result()
+    assert db.execute("SELECT count(*) FROM webhook_duplicates").fetchone() == (0,)
 
 
 def test_a_caller_is_answered_in_twiml_while_the_database_is_away(receiver, away):

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import stat
 import threading
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -265,6 +266,48 @@ def test_what_arrives_while_the_disk_is_busy_shares_one_commit(path):
     assert commits == [50]
 
 
+def test_appends_faster_than_the_disk_do_not_keep_the_drain_from_it(path):
+    commits: list[int] = []
+    appends: list[asyncio.Future[None]] = []
+
+    class Slow(Spool):
+        """One more delivery comes during each commit."""
+
+        def append(self, rows):
+            commits.append(len(rows))
+            came = threading.Event()
+            loop.call_soon_threadsafe(send)
+            loop.call_soon_threadsafe(loop.call_soon, came.set)
+            came.wait(10)
+            super().append(rows)
+
+    def send():
+        if len(appends) < 200:
+            appends.append(asyncio.ensure_future(thread.append([(1.0, row("1"), False)], 60)))
+
+    async def drain():
+        busy = threading.Event()
+        waiting = asyncio.create_task(thread.call(busy.wait))
+        await asyncio.sleep(0)
+        for _ in range(50):
+            send()
+        await asyncio.sleep(0)
+        peek = asyncio.create_task(thread.call(thread.spool.peek, 1))
+        await asyncio.sleep(0)
+        busy.set()
+        await peek
+        before = len(commits)
+        while len(appends) < 200 or not all(one.done() for one in appends):
+            await asyncio.wait(appends)
+        await waiting
+        await thread.close()
+        return before
+
+    loop, thread = asyncio.new_event_loop(), SpoolThread(Slow(path))
+    with closing(loop):
+        assert loop.run_until_complete(drain()) <= 2
+
+
 def test_a_disk_that_hangs_fails_an_append_after_its_deadline(path):
     async def hanging():
         thread, busy = SpoolThread(Spool(path)), threading.Event()
@@ -274,6 +317,7 @@ def test_a_disk_that_hangs_fails_an_append_after_its_deadline(path):
             await thread.append([(1.0, row("1"), False)], 0.05)
         busy.set()
         await waiting
+        assert await thread.call(thread.spool.peek, 1) == [], "what was not acknowledged, and is stored another way"
         await thread.close()
 
     asyncio.run(hanging())

@@ -8,8 +8,9 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,12 +31,22 @@ BATCH = 200  # rows a transaction at most
 RATE = 3000.0  # rows a second at most: more than one receiver takes, and less than the database
 PROBE = 0.5  # seconds between two attempts at a database that is away
 LOOK = 5.0  # seconds between two looks for the spools of the dead
+HOLD = 0.5  # seconds that deliveries wait at most for the last of the spool to be brought
 TRIES = 3  # of a row that the database refuses
+SUSPECTS = 10  # rows that the database fails at before it is taken for away
 AGE_MAX = timedelta(days=3650)
 # A version that spooled a row may not have known all of today's parameters.
 UNKNOWN = dict.fromkeys(name.decode() for name in re.findall(rb"%\((\w+)\)", load("insert_event")))
 
+# What no row is to blame for, and what the next attempt may not meet.
+OF_THE_DATABASE = (
+    psycopg.OperationalError,  # connections, timeouts, resources: disks, locks, memory
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.UndefinedTable,
+)
+
 Row = dict[str, object]
+Brought = tuple[list[tuple[Record, Saved]], dict[int, str]]
 
 
 class Drain:
@@ -48,6 +59,8 @@ class Drain:
         self.metrics = metrics
         self.away = False
         self.due = asyncio.Event()
+        self.passed = asyncio.Event()  # not set while the last of the spool are brought
+        self.passed.set()
         self.refused: dict[tuple[Path, int], int] = {}
         self.empty: dict[
             Path, tuple[float, ...]
@@ -71,6 +84,14 @@ class Drain:
             self.task.cancel()
             await asyncio.wait({self.task}, timeout=2)
 
+    async def pass_by(self) -> None:
+        """While the last of the spool are brought, wait until they are, or for HOLD.
+
+        Else there would always be one more behind them where deliveries come faster than the disk is.
+        """
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.passed.wait(), HOLD)
+
     def lost(self, cause: str) -> None:
         """Take the database for away, until it has taken something again."""
         if not self.away:
@@ -84,7 +105,8 @@ class Drain:
                 await asyncio.wait_for(self.due.wait(), LOOK)
             self.due.clear()
             try:
-                if self.away or not self.spool.empty:
+                # Who knows what waits in a file that could not be opened.
+                if self.away or not self.spool.empty or not self.spool.spool.is_open:
                     await self._drain_own()
                 await self._adopt()
                 self.fault = ""
@@ -101,25 +123,36 @@ class Drain:
                 self._back(0, 0)
             began = time.monotonic()
             try:
-                drained = await self._drain(conn, self.spool)
+                drained = await self._drain(conn, self.spool, last=self.passed.clear)
             except Failed:  # the database may be there, whatever the spool's disk does
                 await conn.execute(load("schema_version"))
                 self._back(0, self.spool.spool.deliveries)
                 raise
+            finally:
+                self.passed.set()
             if drained:
                 log.warning("spool drained events=%d seconds=%.1f", drained, time.monotonic() - began)
 
-    async def _drain(self, conn: AsyncConnection, spool: SpoolThread) -> int:
-        """Bring everything, oldest first; return how many. Raises as insert does, Failed."""
+    async def _drain(self, conn: AsyncConnection, spool: SpoolThread, last: Callable[[], None] = lambda: None) -> int:
+        """Bring everything, oldest first; return how many. Raises as insert does, Failed.
+
+        Calls *last* before what may be the last batch.
+        """
         drained = 0
-        await spool.call(spool.spool.delete, [])  # those that could not be deleted when they were brought
+        with suppress(Failed):  # a full disk keeps from the table nothing that can be read
+            await spool.call(spool.spool.delete, [])  # those that could not be deleted when they were brought
         while records := await spool.call(spool.spool.peek, BATCH):
             if spool is not self.spool and self.due.is_set():
                 break  # first comes what is our own
             began = time.monotonic()
-            with suppress(Failed):  # on a full disk a repeat may be counted where there was none
+            try:
                 await spool.call(spool.spool.attempt, records[-1].id)
-            saved, refused = await bring(conn, records)
+            except Failed:
+                if spool is not self.spool:
+                    raise  # it would be brought again with each look
+                # On a full disk, after a kill, a repeat may be counted where there was none.
+            suspects = {number for path, number in self.refused if path == spool.spool.path}
+            saved, refused = await bring_each(conn, records, suspects)
             if saved:
                 self.stored.set()
                 self._told(saved)
@@ -127,6 +160,8 @@ class Drain:
             drained += len(saved)
             await spool.call(spool.spool.delete, [record for record, _ in saved])
             await self._reject(spool, refused)
+            if not refused and spool.spool.deliveries <= BATCH:
+                last()
             least = len(records) / RATE if saved else PROBE
             await asyncio.sleep(max(0.0, least - (time.monotonic() - began)))
         return drained
@@ -147,6 +182,7 @@ class Drain:
 
     async def _adopt(self) -> None:
         """Drain the spools of receivers that are gone; a file in which nothing waits is not looked into twice."""
+        failed = None
         for slot in abandoned(self.spool.spool.path.parent):
             orphan = None
             try:
@@ -158,12 +194,16 @@ class Drain:
                     async with await AsyncConnection.connect(self.dsn, **database.CONNECT) as conn:
                         drained = await self._drain(conn, orphan)
                     log.warning("spool drained file=%s events=%d", slot.path.name, drained)
+            except Failed as error:
+                failed = error  # the others' turn all the same
             finally:
                 if orphan:
                     await orphan.close()
                     if orphan.empty:
                         self.empty[slot.path] = _ages(slot.path)
                 slot.free()
+        if failed:
+            raise failed
 
     def _back(self, drained: int, waiting: int) -> None:
         if self.away:
@@ -189,7 +229,38 @@ class Drain:
             self.lost(fault)
 
 
-async def bring(conn: AsyncConnection, records: Sequence[Record]) -> tuple[list[tuple[Record, Saved]], dict[int, str]]:
+async def bring_each(conn: AsyncConnection, records: Sequence[Record], suspects: set[int]) -> Brought:
+    """As bring; and where the database fails at a row, without saying whose fault it is, find out by the others.
+
+    If others are stored it was the row's, which counts as refused. If none is, and the rows were not refused before
+    (*suspects*), it was the database's: raises that.
+    """
+    try:
+        return await bring(conn, records)
+    except (psycopg.Error, Unavailable) as error:
+        if isinstance(error, OF_THE_DATABASE) or conn.closed:
+            raise
+        cause = error
+    saved: list[tuple[Record, Saved]] = []
+    refused: dict[int, str] = {}
+    for record in records:
+        try:
+            more = await bring(conn, [replace(record, tried=True)])  # bring may have stored it before it failed
+        except (psycopg.Error, Unavailable) as error:
+            if isinstance(error, OF_THE_DATABASE) or conn.closed:
+                raise
+            refused[record.id] = f"the database failed at it ({getattr(error, 'sqlstate', None) or error})"
+            if not saved and len(refused) >= SUSPECTS:
+                break
+        else:
+            saved += more[0]
+            refused |= more[1]
+    if not saved and not suspects.issuperset(refused):
+        raise cause
+    return saved, refused
+
+
+async def bring(conn: AsyncConnection, records: Sequence[Record]) -> Brought:
     """Insert the records' rows: in one transaction, or where a row is refused halved until the rest is in.
 
     Returns what became of each, committed, and by id why a row was refused. Raises psycopg.Error of an outage.

@@ -99,6 +99,11 @@ class Spool:
         except Failed as error:
             log.error("spool not opened file=%s cause=%s", path.name, error)
 
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the file could be opened, so that what waits is known."""
+        return self.conn is not None
+
     def append(self, rows: Iterable[tuple[float, Row, bool]]) -> None:
         """Keep (arrived_at, row, tried) of each, all or, raising Failed, none; they are on the disk on return."""
         values = [(arrived_at, tried, *_encode(arrived_at, row)) for arrived_at, row, tried in rows]
@@ -149,7 +154,7 @@ class Spool:
                 self.done.clear()
         finally:
             self._counted(-len(gone), -sum(record.size for record in gone))
-        if not self.deliveries:
+        if self.is_open and not self.deliveries:
             self._shrink()
 
     def reject(self, reasons: Mapping[int, str]) -> None:

@@ -26,21 +26,28 @@ class SpoolThread:
         self.spool = spool
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self.waiting: deque[tuple[Entries, Future[None]]] = deque()
+        self.taking = False  # what no longer waits, and is not counted by the spool yet
 
     @property
     def empty(self) -> bool:
         """Tell whether nothing waits, nor is about to."""
-        return not self.spool.deliveries and not self.waiting
+        # In the order in which a delivery goes from one to the next, on the other thread.
+        return not self.waiting and not self.taking and not self.spool.deliveries
 
     async def append(self, entries: Entries, deadline: float) -> None:
-        """Have them on the disk, all or none. Raises Failed; after *deadline* seconds they may be there yet."""
+        """Have them on the disk, all or none. Raises Failed.
+
+        After *deadline* seconds they may be there yet if they are being written.
+        """
         if len(self.waiting) >= WAITING_MAX:
             raise Failed(f"the spool's disk is too slow: {WAITING_MAX} deliveries wait for it")
         appended: Future[None] = Future()
         self.waiting.append((entries, appended))
-        self.executor.submit(self._append_waiting)
+        if len(self.waiting) == 1:  # else a call is on its way; one for each would put whoever drains behind them all
+            self.executor.submit(self._append_waiting)
         done, _ = await asyncio.wait({asyncio.wrap_future(appended)}, timeout=deadline)
         if not done:
+            appended.cancel()  # if it still waits: nobody is told that it is kept, and it may be stored another way
             raise Failed(f"the spool's disk did not answer within {deadline:g} s")
         done.pop().result()
 
@@ -54,8 +61,19 @@ class SpoolThread:
         self.executor.shutdown(wait=False)
 
     def _append_waiting(self) -> None:
-        """Append what waits by now in one commit; the calls that were submitted for the others find nothing to do."""
-        taken = [self.waiting.popleft() for _ in range(len(self.waiting))]
+        """Append what waits by now in one commit."""
+        self.taking = True
+        try:
+            self._append_taken()
+        finally:
+            self.taking = False
+
+    def _append_taken(self) -> None:
+        taken = []
+        while self.waiting:  # until it is empty: for who came second, nobody calls again
+            entries, appended = self.waiting.popleft()
+            if appended.set_running_or_notify_cancel():
+                taken.append((entries, appended))
         if not taken:
             return
         try:
