@@ -1,16 +1,19 @@
 """Where a delivery is kept: in the database, or while that is away in the spool, in the order of arrival."""
 
 import logging
+import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from receiver.delivery import Delivery, Identity
 from receiver.metrics import Metrics
 from receiver.outage.drain import Drain
-from receiver.outage.slot import Place, Slot, Unusable, fleeting, take
+from receiver.outage.slot import Place, Slot, Unusable, fleeting, is_held, take
 from receiver.outage.spool import Failed, Spool
 from receiver.outage.thread import Entries, SpoolThread
+from receiver.outage.view import state
 from receiver.settings import BadSettings, Settings, Source
 from receiver.store import DEADLINE, Refused, Saved, Store, Unavailable, row_of
 
@@ -32,6 +35,7 @@ class Keeper:
     def __init__(self, settings: Settings, deadline: float = DEADLINE) -> None:
         self.metrics = Metrics()
         slot = _take(settings.spool)
+        _tell_of_others(settings.spool)
         self.store = Store(settings.dsn, deadline * DATABASE_SHARE if slot else deadline)
         self.spooling: Spooling | None = None
         if slot and settings.spool:
@@ -169,3 +173,19 @@ def _take(place: Place | None) -> Slot | None:
         log.warning("spool on %s file=%s; it is gone with this machine or container: set SPOOL_DIR", kind, slot.path)
     log.info("spool on file=%s", slot.path)
     return slot
+
+
+def _tell_of_others(place: Place | None) -> None:
+    """Log what waits beside a default place, for other addresses of a database: nobody else will bring it."""
+    if place is None or not place.of_address:
+        return
+    for path in sorted(place.directory.parent.glob("*/slot-*.db")):
+        with suppress(OSError, sqlite3.Error):
+            if path.parent != place.directory and not is_held(path) and (waiting := state(path)["deliveries"]):
+                log.error(
+                    "spool of another DATABASE_URL deliveries=%d file=%s; if it is this database's, "
+                    "SPOOL_DIR=%s receiver spool drain brings them",
+                    waiting,
+                    path,
+                    path.parent,
+                )

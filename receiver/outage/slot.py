@@ -22,11 +22,16 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a receiver keeps its spool, and how much of it; chosen: an operator said so, else it is our default."""
+    """Where a receiver keeps its spool, and how much of it.
+
+    chosen: an operator said so, else it is our default; of_address: it is named after the database's address, and lies
+    beside those of others.
+    """
 
     directory: Path
     max_bytes: int
     chosen: bool
+    of_address: bool = False
 
 
 @dataclass(slots=True)
@@ -64,7 +69,7 @@ def place(environ: Mapping[str, str], dsn: str) -> Place | None:
         home = Path(environ.get("HOME", "")) / ".local/state"
     if not home.is_absolute():
         return None
-    return Place(home / "webhook-inbox/spool" / _database(dsn), int(given), chosen=False)
+    return Place(home / "webhook-inbox/spool" / _database(dsn), int(given), chosen=False, of_address=True)
 
 
 def take(directory: Path) -> Slot:
