@@ -47,7 +47,6 @@ OF_THE_ROW = (
     psycopg.IntegrityError,
     psycopg.errors.ProgramLimitExceeded,
     psycopg.errors.StatementTooComplex,
-    psycopg.errors.RaiseException,
 )
 
 

@@ -150,6 +150,7 @@ def test_a_row_that_the_database_refuses_is_set_aside_and_the_others_are_stored(
     "does",
     [
         "RETURN NULL",
+        "RAISE 'not this one'",
         "RAISE insufficient_privilege",
         "RAISE USING ERRCODE = 'MY001'",
         "ASSERT false",
@@ -167,12 +168,13 @@ def test_a_row_that_the_database_always_fails_at_holds_up_nobody(fresh_dsn, tmp_
         assert (spool.deliveries, spool.rejected) == (0, 1)
 
 
-def test_a_database_that_fails_at_every_row_is_an_outage_and_rejects_nothing(fresh_dsn, tmp_path):
+@pytest.mark.parametrize("does", ["RAISE insufficient_privilege", "RAISE 'maintenance'"])
+def test_a_database_that_fails_at_every_row_is_an_outage_and_rejects_nothing(fresh_dsn, tmp_path, does):
     with psycopg.connect(fresh_dsn, autocommit=True) as db, closing(Spool(tmp_path / "slot-0.db")) as spool:
-        trigger(db, "RAISE insufficient_privilege")
+        trigger(db, does)
         fill(spool, *map(str, range(20)))
 
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.RaiseException)):
             drain(fresh_dsn, spool)
 
         assert (spool.deliveries, spool.rejected) == (20, 0)
