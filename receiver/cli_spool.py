@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from receiver.outage import view
-from receiver.outage.slot import Place, abandoned, is_held, place
+from receiver.outage.slot import Place, abandoned, address_of, is_held, is_of, place
 from sql import database
 from sql.log import printable
 
@@ -54,18 +54,29 @@ def show(*, raw_id: str | None, as_json: bool) -> None:
 
 
 @spool.command()
+@click.argument("names", metavar="[FILE]...", nargs=-1)
 @click.option("--rejected", is_flag=True, help="Also try again what was rejected.")
-def drain(*, rejected: bool) -> None:
-    """Bring to the database what receivers left that are gone; a live one brings its own as soon as it can."""
+def drain(*, names: tuple[str, ...], rejected: bool) -> None:
+    """Bring to the database what receivers left that are gone; a live one brings its own as soon as it can.
+
+    What was spooled for another DATABASE_URL is brought where its FILE is named, such as slot-0: when the
+    database has moved.
+    """
     dsn = database.dsn(os.environ, "inbox-cli")
-    for path in _files():
+    files = [path for path in _files() if not names or path.stem in names]
+    if missing := set(names) - {path.stem for path in files}:
+        raise click.UsageError(f"no such file: {', '.join(sorted(missing))}; see `receiver spool status`")
+    for path in files:
         if is_held(path):
             click.echo(f"{path.stem}: a live receiver drains it")
-    for name, drained, left in asyncio.run(_drain(dsn, _place().directory, rejected=rejected)):
+        elif not names and not is_of(path, address_of(dsn)):
+            click.echo(f"{path.stem}: of another DATABASE_URL; name it to bring it to this one")
+    address = "" if names else address_of(dsn)
+    for name, drained, left in asyncio.run(_drain(dsn, files, address, rejected=rejected)):
         click.echo(f"{name}: {drained} brought, {left} rejected")
 
 
-async def _drain(dsn: str, directory: Path, *, rejected: bool) -> list[tuple[str, int, int]]:
+async def _drain(dsn: str, files: list[Path], address: str, *, rejected: bool) -> list[tuple[str, int, int]]:
     # Imported here: the other commands need no driver.
     from receiver.metrics import Metrics  # noqa: PLC0415
     from receiver.outage.drain import Drain  # noqa: PLC0415
@@ -73,7 +84,10 @@ async def _drain(dsn: str, directory: Path, *, rejected: bool) -> list[tuple[str
     from receiver.outage.thread import SpoolThread  # noqa: PLC0415
 
     done = []
-    for slot in abandoned(directory):
+    for slot in abandoned(files[0].parent, address):
+        if slot.path not in files:
+            slot.free()
+            continue
         thread = SpoolThread(Spool(slot.path))
         try:
             if rejected:

@@ -10,7 +10,7 @@ from typing import Any
 from receiver.delivery import Delivery, Identity
 from receiver.metrics import Metrics
 from receiver.outage.drain import Drain
-from receiver.outage.slot import Place, Slot, Unusable, fleeting, is_held, take
+from receiver.outage.slot import Place, Slot, Unusable, address_of, fleeting, is_held, is_of, take
 from receiver.outage.spool import Failed, Spool
 from receiver.outage.thread import Entries, SpoolThread
 from receiver.outage.view import state
@@ -34,8 +34,8 @@ class Keeper:
 
     def __init__(self, settings: Settings, deadline: float = DEADLINE) -> None:
         self.metrics = Metrics()
-        slot = _take(settings.spool)
-        _tell_of_others(settings.spool)
+        slot = _take(settings.spool, address_of(settings.dsn))
+        _tell_of_others(settings.spool, address_of(settings.dsn))
         self.store = Store(settings.dsn, deadline * DATABASE_SHARE if slot else deadline)
         self.spooling: Spooling | None = None
         if slot and settings.spool:
@@ -157,13 +157,13 @@ class Spooling:
         self.slot.free()
 
 
-def _take(place: Place | None) -> Slot | None:
+def _take(place: Place | None, address: str) -> Slot | None:
     """Return a slot for this process. A default place that can't be used is done without; a chosen one is a fault."""
     if place is None:
         log.warning("spool off: deliveries are answered 503 while the database is away; see SPOOL_DIR")
         return None
     try:
-        slot = take(place.directory)
+        slot = take(place.directory, address)
     except Unusable as error:
         if place.chosen:
             raise BadSettings([str(error)]) from error
@@ -175,17 +175,19 @@ def _take(place: Place | None) -> Slot | None:
     return slot
 
 
-def _tell_of_others(place: Place | None) -> None:
-    """Log what waits beside a default place, for other addresses of a database: nobody else will bring it."""
-    if place is None or not place.of_address:
+def _tell_of_others(place: Place | None, address: str) -> None:
+    """Log what waits here for other databases, or for this one's old address: nobody else will bring it."""
+    if place is None:
         return
-    for path in sorted(place.directory.parent.glob("*/slot-*.db")):
+    found = place.directory.parent.glob("*/slot-*.db") if place.of_address else place.directory.glob("slot-*.db")
+    for path in sorted(found):
         with suppress(OSError, sqlite3.Error):
-            if path.parent != place.directory and not is_held(path) and (waiting := state(path)["deliveries"]):
+            if not is_of(path, address) and not is_held(path) and (waiting := state(path)["deliveries"]):
                 log.error(
                     "spool of another DATABASE_URL deliveries=%d file=%s; if it is this database's, "
-                    "SPOOL_DIR=%s receiver spool drain brings them",
+                    "SPOOL_DIR=%s receiver spool drain %s brings them",
                     waiting,
                     path,
                     path.parent,
+                    path.stem,
                 )

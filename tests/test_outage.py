@@ -176,17 +176,24 @@ def test_a_full_spool_is_503_and_not_ready(receiver, away):
     assert (found["ready"], found["reasons"][-1]) == (False, "the spool or its disk is full; see SPOOL_MAX_BYTES")
 
 
-def test_what_waits_for_another_address_of_the_database_is_told_at_the_start(receiver, away, dsn, tmp_path, caplog):
-    home = {"SPOOL_DIR": "", "XDG_STATE_HOME": str(tmp_path / "state")}
+@pytest.mark.parametrize("own", [{"SPOOL_DIR": "", "XDG_STATE_HOME": "{}/state"}, {"SPOOL_DIR": "{}/state"}])
+def test_what_waits_for_another_database_is_told_at_the_start_and_not_brought(
+    *, receiver, away, dsn, db, tmp_path, caplog, monkeypatch, own
+):
+    monkeypatch.setattr("receiver.outage.drain.LOOK", 0.1)
+    home = {name: value.format(tmp_path) for name, value in own.items()}
     one = receiver(away, **home)
     assert reminder(1).to(one).status == 200
     one.stop()
 
-    receiver(dsn, **home)
+    other = receiver(dsn, **home)
 
     (told,) = [record.message for record in caplog.records if "another DATABASE_URL" in record.message]
     assert "deliveries=1" in told
     assert f"SPOOL_DIR={tmp_path / 'state'}" in told
+    assert "receiver spool drain slot-0 brings them" in told
+    assert reminder(2).to(other).status == 200
+    assert [row.subject for row in rows(db)] == ["reminder/rem_2"]
 
 
 def test_without_a_spool_it_is_503(receiver, away):

@@ -70,6 +70,16 @@ def test_drain_leaves_a_live_receivers_alone(run, spooled):
     held.free()
 
 
+def test_drain_brings_what_is_another_databases_only_where_it_is_named(run, spooled, db):
+    take(spooled, "elsewhere-0123456789ab").free()
+
+    assert run("drain").stdout == "slot-0: of another DATABASE_URL; name it to bring it to this one\n"
+    assert db.execute("SELECT count(*) FROM webhook_events").fetchone() == (0,)
+
+    assert run("drain", "slot-0").stdout == "slot-0: 2 brought, 1 rejected\n"
+    assert run("drain", "slot-9").returncode == 2
+
+
 def test_without_a_database_drain_is_69_and_keeps_everything(run):
     done = run("drain", DATABASE_URL="postgresql://inbox:pw@127.0.0.1:1/inbox")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from receiver.outage.slot import Place, Unusable, abandoned, fleeting, is_held, place, take
+from receiver.outage.slot import Place, Unusable, abandoned, address_of, fleeting, is_held, place, take
 from receiver.outage.spool import MIN_BYTES
 
 DSN = "postgresql://inbox:pw@db.example.com/inbox"
@@ -29,6 +29,20 @@ def test_only_slots_that_nobody_holds_are_abandoned(tmp_path):
 
     assert found.path.name == "slot-1.db"
     assert is_held(found.path)
+
+
+def test_receivers_of_two_databases_share_a_directory_and_no_slot(tmp_path):
+    ours, theirs = address_of(DSN), address_of("postgresql://inbox:pw@db.example.com/other")
+    first = take(tmp_path, ours)
+    first.free()
+
+    assert take(tmp_path, theirs).path.name == "slot-1.db"
+    assert list(abandoned(tmp_path, theirs)) == []
+    assert [slot.path.name for slot in abandoned(tmp_path, ours)] == ["slot-0.db"]
+
+
+def test_a_database_is_the_same_for_another_user_and_password():
+    assert address_of("postgresql://owner:secret@db.example.com/inbox?sslmode=require") == address_of(DSN)
 
 
 def test_its_directory_is_its_owners_alone(tmp_path):

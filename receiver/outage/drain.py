@@ -18,7 +18,7 @@ import psycopg
 from psycopg.rows import scalar_row
 
 from receiver.metrics import Metrics
-from receiver.outage.slot import abandoned
+from receiver.outage.slot import abandoned, address_of
 from receiver.outage.spool import Failed, Record, Spool
 from receiver.outage.thread import SpoolThread
 from receiver.store import OF_THE_ROW, Saved, Unavailable, insert, repeat
@@ -181,9 +181,9 @@ class Drain:
                 del self.refused[spool.spool.path, number]
 
     async def _adopt(self) -> None:
-        """Drain the spools of receivers that are gone; a file in which nothing waits is not looked into twice."""
+        """Drain the spools of this database's receivers that are gone; one that is empty is not looked into twice."""
         failed = None
-        for slot in abandoned(self.spool.spool.path.parent):
+        for slot in abandoned(self.spool.spool.path.parent, address_of(self.dsn)):
             orphan = None
             try:
                 if self.empty.get(slot.path) == _ages(slot.path):

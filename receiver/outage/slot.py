@@ -3,6 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +42,11 @@ class Slot:
     path: Path
     lock: int
 
+    @property
+    def address(self) -> str:
+        """Return which database's deliveries it was last taken for, "" where nobody said."""
+        return os.pread(self.lock, 200, 0).decode(errors="replace")
+
     def free(self) -> None:
         """Let others take it."""
         os.close(self.lock)
@@ -69,15 +75,19 @@ def place(environ: Mapping[str, str], dsn: str) -> Place | None:
         home = Path(environ.get("HOME", "")) / ".local/state"
     if not home.is_absolute():
         return None
-    return Place(home / "webhook-inbox/spool" / _database(dsn), int(given), chosen=False, of_address=True)
+    return Place(home / "webhook-inbox/spool" / address_of(dsn), int(given), chosen=False, of_address=True)
 
 
-def take(directory: Path) -> Slot:
-    """Return the first slot that nobody holds, of a directory that is made for the owner alone. Raises Unusable."""
+def take(directory: Path, address: str = "") -> Slot:
+    """Return the first slot that nobody holds, and no other database's, in a directory for the owner alone.
+
+    *address*: of the database, which the slot is marked with. Raises Unusable.
+    """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(SLOTS):
-            if slot := _lock(directory / f"slot-{number}.db"):
+            if slot := _lock(directory / f"slot-{number}.db", address):
+                _mark(slot, address)
                 return slot
     except OSError as error:
         raise Unusable(
@@ -87,10 +97,10 @@ def take(directory: Path) -> Slot:
     raise Unusable(f"SPOOL_DIR: {str(directory)!r} has {SLOTS} receivers already; give some another directory")
 
 
-def abandoned(directory: Path) -> Iterator[Slot]:
-    """Yield the slots with a file that nobody holds; each is held from then on. Raises OSError."""
+def abandoned(directory: Path, address: str = "") -> Iterator[Slot]:
+    """Yield the slots with a file that nobody holds, and no other database's. Each is held then. Raises OSError."""
     for path in sorted(directory.glob("slot-*.db")):
-        if slot := _lock(path):
+        if slot := _lock(path, address):
             yield slot
 
 
@@ -117,7 +127,15 @@ def fleeting(directory: Path) -> str | None:
     return kind if kind in FLEETING else None
 
 
-def _lock(path: Path) -> Slot | None:
+def is_of(path: Path, address: str) -> bool:
+    """Tell whether the slot of this file was last taken for that database, or for none in particular."""
+    with suppress(FileNotFoundError):
+        return path.with_suffix(".lock").read_text(encoding="utf-8", errors="replace") in ("", address)
+    return True
+
+
+def _lock(path: Path, address: str = "") -> Slot | None:
+    """Return the slot, None where somebody holds it, or it is another database's than that of *address*, if any."""
     lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,12 +146,24 @@ def _lock(path: Path) -> Slot | None:
     except BaseException:
         os.close(lock)
         raise
-    return Slot(path, lock)
+    slot = Slot(path, lock)
+    if address and slot.address not in ("", address):
+        slot.free()
+        return None
+    return slot
 
 
-def _database(dsn: str) -> str:
+def _mark(slot: Slot, address: str) -> None:
+    with suppress(OSError):  # on a full disk it stays unmarked, which is how it was before
+        if slot.address != address:
+            os.ftruncate(slot.lock, 0)
+            os.pwrite(slot.lock, address.encode(), 0)
+
+
+def address_of(dsn: str) -> str:
     """Return a name for the database: readable, and different for another one; nothing of the password is in it."""
     parts = conninfo_to_dict(dsn)
-    where = ":".join(str(parts.get(name) or "") for name in ("host", "hostaddr", "port", "user", "dbname"))
-    name = "".join(letter for letter in str(parts.get("dbname") or "database") if letter.isalnum())[:32]
+    database = str(parts.get("dbname") or parts.get("user") or "database")
+    where = ":".join([*(str(parts.get(name) or "") for name in ("host", "hostaddr", "port")), database])
+    name = "".join(letter for letter in database if letter.isalnum())[:32]
     return f"{name}-{sha256(where.encode()).hexdigest()[:12]}"
