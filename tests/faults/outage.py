@@ -133,7 +133,10 @@ def run(outage: Outage, directory: Path) -> Report:
 
 def reach(sender: Sender, moment: float) -> None:
     """Return when the load has run for so many seconds."""
-    while sender.began == 0 or sender.now < moment:
+    until = time.monotonic() + moment + 60
+    while sender.now < moment:
+        if time.monotonic() > until:
+            raise TimeoutError("the load has not begun")
         time.sleep(0.02)
 
 

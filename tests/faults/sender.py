@@ -90,8 +90,8 @@ class Sender:
 
     @property
     def now(self) -> float:
-        """Seconds since the start."""
-        return time.monotonic() - self.began
+        """Seconds since the start, 0 before it."""
+        return time.monotonic() - self.began if self.began else 0.0
 
     @property
     def failed(self) -> list[Answer]:
