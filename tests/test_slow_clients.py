@@ -200,7 +200,7 @@ def test_when_bodies_hold_too_much_memory_the_largest_gives_way(served, db):
 
 def test_when_the_largest_is_not_enough_the_next_one_gives_way_in_the_same_moment(served):
     receiver = served(held=3 * MAX_BODY)
-    house = receiver.http.server.house
+    house = receiver.server.house
     with connect(receiver) as one, connect(receiver) as another:
         for client in (one, another):
             client.sendall(HEAD.replace(b"100", b"%d" % MAX_BODY) + b"x" * (MAX_BODY - 1))
