@@ -63,25 +63,32 @@ class Keeper:
         Raises Unavailable, after the deadline at the latest. While the database is away, or something waits in the
         spool, nobody waits for the database: so what is spooled stays before what comes later.
         """
-        if self.spooling is None:
+        if (spooling := self.spooling) is None:
             return await self.store.save(source, delivery, events)
         arrived_at, until = time.time(), time.monotonic() + self.store.deadline
-        rows = [row_of(source, delivery, event) for event in events]
-        if self.spooling.first:
-            await self.spooling.drain.pass_by()
-        if self.spooling.first:
+
+        async def spool(*, tried: bool) -> Spooled:
+            rows = [row_of(source, delivery, event) for event in events]
+            kept = [{name: value for name, value in row.items() if name != "age"} for row in rows]
+            await spooling.append([(arrived_at, row, tried) for row in kept])
+            self.metrics.count("spooled_total", len(rows))
+            return Spooled()
+
+        if spooling.first:
+            await spooling.drain.pass_by()
+        if spooling.first:
             try:
-                return await self._spool(self.spooling, arrived_at, rows)
+                return await spool(tried=False)
             except Failed as error:
-                if self.spooling.drain.away:
+                if spooling.drain.away:
                     raise Unavailable(f"the database is away, and {error}") from error
         try:
             return await self.store.save(source, delivery, events, until)
         except Unavailable as error:
             if not isinstance(error, Refused):
-                self.spooling.drain.lost(str(error))
+                spooling.drain.lost(str(error))
             try:
-                return await self._spool(self.spooling, arrived_at, rows, tried=True)
+                return await spool(tried=True)
             except Failed as failure:
                 raise Unavailable(f"{error}, and {failure}") from error
 
@@ -101,16 +108,8 @@ class Keeper:
         """Return the metrics, as Prometheus reads them."""
         if self.spooling is None:
             return self.metrics.text({})
-        state = {f"spool_{name}": value for name, value in self.spooling.state().items()}
-        return self.metrics.text({"database_away": int(self.spooling.drain.away), **state})
-
-    async def _spool(
-        self, spooling: "Spooling", arrived_at: float, rows: list[dict[str, Any]], *, tried: bool = False
-    ) -> Spooled:
-        kept = [{name: value for name, value in row.items() if name != "age"} for row in rows]
-        await spooling.append([(arrived_at, row, tried) for row in kept])
-        self.metrics.count("spooled_total", len(rows))
-        return Spooled()
+        gauges = {f"spool_{name}": value for name, value in self.spooling.state().items()}
+        return self.metrics.text({"database_away": int(self.spooling.drain.away), **gauges})
 
 
 class Spooling:

@@ -62,9 +62,9 @@ def test_a_place_that_is_none_is_told_with_what_to_do(tmp_path):
     ("environ", "directory"),
     [
         ({"SPOOL_DIR": "/srv/spool", "STATE_DIRECTORY": "/var/lib/inbox"}, "/srv/spool"),
-        ({"STATE_DIRECTORY": "/var/lib/inbox:/other", "HOME": "/root"}, "/var/lib/inbox/spool"),
-        ({"XDG_STATE_HOME": "/state", "HOME": "/root"}, "/state/webhook-inbox/spool/inbox-"),
-        ({"XDG_STATE_HOME": "state", "HOME": "/root"}, "/root/.local/state/webhook-inbox/spool/inbox-"),
+        ({"STATE_DIRECTORY": "/var/lib/inbox:/other", "HOME": "/home/inbox"}, "/var/lib/inbox/spool"),
+        ({"XDG_STATE_HOME": "/state", "HOME": "/home/inbox"}, "/state/webhook-inbox/spool/inbox-"),
+        ({"XDG_STATE_HOME": "state", "HOME": "/home/inbox"}, "/home/inbox/.local/state/webhook-inbox/spool/inbox-"),
     ],
 )
 def test_it_lies_where_the_environment_says(environ, directory):
@@ -75,13 +75,13 @@ def test_it_lies_where_the_environment_says(environ, directory):
     assert found.max_bytes == 1024**3
 
 
-@pytest.mark.parametrize("environ", [{"SPOOL_DIR": "off", "HOME": "/root"}, {}])
+@pytest.mark.parametrize("environ", [{"SPOOL_DIR": "off", "HOME": "/home/inbox"}, {}])
 def test_it_can_be_off_and_needs_a_place(environ):
     assert place(environ, DSN) is None
 
 
 def test_by_default_each_database_has_its_own_and_a_new_password_changes_nothing():
-    home = {"HOME": "/root"}
+    home = {"HOME": "/home/inbox"}
 
     assert place(home, DSN) == place(home, DSN.replace("pw", "changed"))
     assert place(home, DSN) != place(home, DSN.replace("db.example", "other.example"))

@@ -8,16 +8,13 @@ ttl. Receiver and processor have one DATABASE_URL with both hosts. Exit 1 unless
 nothing was doubled, and every answer was 2xx.
 """
 
-import shutil
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tests.faults.outage import SETTLE, Report, reach
+from tests.faults.outage import SETTLE, Report, account, reach
 from tests.faults.rig import Late, rig, wait_until
 from tests.faults.servers import pair
 from tests.faults.traffic import Load
@@ -68,15 +65,7 @@ def run(failover: Failover, directory: Path) -> Report:
 @click.option("--spool/--no-spool", default=True, show_default=True, help="Without: what providers lose.")
 def main(**options: Any) -> None:
     """Lose the primary under load, promote its standby, and account for every delivery."""
-    failover = Failover(**options)
-    directory = Path(tempfile.mkdtemp(prefix="webhook-inbox-failover-"))
-    report = run(failover, directory)
-    click.echo(f"{failover}\n{report}")
-    if report.passed:
-        shutil.rmtree(directory)
-    else:
-        click.echo(f"history and logs: {directory}")
-    sys.exit(0 if report.passed else 1)
+    account(Failover(**options), run)
 
 
 if __name__ == "__main__":

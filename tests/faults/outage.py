@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -27,6 +27,8 @@ from tests.faults.sender import EXPECTED, Sender
 from tests.faults.servers import server
 from tests.faults.traffic import Load
 from tests.faults.volume import volume
+
+T = TypeVar("T")
 
 FAULTS = ("stop", "fast", "kill", "freeze", "disk")
 SETTLE = 120.0  # seconds after the last delivery until all is handled, on a slow machine
@@ -175,11 +177,15 @@ def database_losing(fault: str, directory: Path) -> Iterator[tuple[str, Callable
 @click.option("--spool/--no-spool", default=True, show_default=True, help="Without: what providers lose.")
 def main(**options: Any) -> None:
     """Take the database away under load, and account for every delivery."""
-    outage = Outage(**options)
-    directory = Path(tempfile.mkdtemp(prefix="webhook-inbox-outage-"))
+    account(Outage(**options), run)
+
+
+def account(what: T, run: Callable[[T, Path], Report]) -> NoReturn:
+    """Run it, print the report, and exit: 0 where it passed; else 1, and history and logs are kept."""
+    directory = Path(tempfile.mkdtemp(prefix="webhook-inbox-"))
     directory.chmod(0o711)  # PostgreSQL's user is another when we are root
-    report = run(outage, directory)
-    click.echo(f"{outage}\n{report}")
+    report = run(what, directory)
+    click.echo(f"{what}\n{report}")
     if report.passed:
         shutil.rmtree(directory)
     else:
