@@ -44,7 +44,7 @@ class Table:
         return shown
 
     def medians(self) -> dict[str, Measures]:
-        """Return each row's medians by column, where its rounds have it; a ratio is the median of the rounds' ratios."""
+        """Return each row's medians by column, of those that it has; a ratio is the median of the rounds' ratios."""
         found = {}
         for name, rounds in self.rounds.items():
             every = list(map(self._with_ratio, rounds, self.rounds.get(self.over[1], rounds) if self.over else rounds))
@@ -53,10 +53,8 @@ class Table:
         return found
 
     def _with_ratio(self, one: Measures, base: Measures) -> Measures:
-        if not self.over:
-            return one
-        column, name = self.over
-        return one | {f"÷ {name}": one[column] / base[column]}
+        column, name = self.over or ("", "")
+        return one | {f"÷ {name}": one[column] / base[column]} if column in one and column in base else one
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
