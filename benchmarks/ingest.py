@@ -1,6 +1,6 @@
 """How many deliveries a second one process takes, ours and its peers', and how long an answer takes.
 
-    python -m benchmarks.ingest [--rounds 3] [--seconds 5] [--connections 32] [--only ours] [--write]
+    python -m benchmarks.ingest [--rounds 3] [--seconds 4] [--connections 32] [--only ours] [--write]
 
 Closed loop: Twilio's signed forms of 1 KB, each a new event, on kept connections, by wrk where it is installed. Each
 server is one process on a database of its own in one PostgreSQL; after each round what it stored is counted against
@@ -45,7 +45,7 @@ OPEN = {"answers": "", "p50": "ms", "p99": "ms", "max": "ms", "late": ""}
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @click.option("--rounds", default=3, show_default=True, help="Of all servers in turns.")
-@click.option("--seconds", default=5.0, show_default=True, help="Of each closed loop.")
+@click.option("--seconds", default=4.0, show_default=True, help="Of each closed loop.")
 @click.option("--connections", default=32, show_default=True, help="Of each closed loop.")
 @click.option("--rate", default=300.0, show_default=True, help="Of the open loop, a second; 0: without it.")
 @click.option("--open-seconds", default=20.0, show_default=True, help="Of each open loop.")
