@@ -27,7 +27,7 @@ NAMES = {
     "after": 0, "dead_for": None, "backend": 1, "own_backend": 2,
     "within": "10 min", "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
-    "body_bytes": 2, "verified_by": None,
+    "body_bytes": 2, "verified_by": None, "lock_timeout": "1s", "place": 0,
     "statuses": [401], "causes": ["no such source"], "counts": [1], "first_ages": [2.0], "last_ages": [1.0],
 }  # fmt: skip
 EVENT = (
@@ -106,6 +106,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0015 reminders",
             "0016 proofs_and_tombstones",
             "0017 quarantine",
+            "0019 insert_many",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
