@@ -318,6 +318,15 @@ def test_what_a_delivery_has_committed_before_it_failed_is_no_duplicate_of_itsel
         assert db.execute("SELECT count(*) FROM webhook_duplicates WHERE event_id = 'new'").fetchone() == (0,)
 
 
+def test_in_a_database_that_is_not_migrated_yet_they_are_stored_one_by_one(fresh_dsn):
+    with psycopg.connect(fresh_dsn, autocommit=True) as db:
+        db.execute("DROP FUNCTION webhook_are_new")
+
+        saved(fresh_dsn, *(delivered(n) for n in range(5)))
+
+        assert commits(db) == [[str(n)] for n in range(5)]
+
+
 def test_a_statement_takes_so_many_rows_and_bytes_and_one_row_whatever_its_size():
     small, large, huge = ({"body": bytes(size)} for size in (1, BYTES_MAX // 2, 2 * BYTES_MAX))
 

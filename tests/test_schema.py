@@ -167,10 +167,10 @@ def test_the_schema_as_a_script_is_known_to_be_applied(empty_dsn):
 
 
 @pytest.mark.parametrize(("setting", "during"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
-@pytest.mark.parametrize("name", ["insert_event", "insert_duplicate"])
+@pytest.mark.parametrize("name", ["insert_event", "insert_events", "insert_duplicate", "insert_duplicates"])
 def test_a_delivery_is_committed_durably_whatever_the_setting(db, name, setting, during):
     add(db, source="text", event_id="text")
-    event = {name: NAMES.get(name, "text") for name in EVENT}
+    event = {name: NAMES.get(name, "text") for name in (*EVENT, "place", "lock_timeout")}
     with db.transaction(force_rollback=True):
         db.execute(f"SET LOCAL synchronous_commit = {setting}".encode())
         db.execute(statements.load(name), event)
@@ -295,12 +295,12 @@ def as_role(server_dsn, template):
 
 
 def test_the_receivers_role_can_insert_and_see_keys(as_role):
-    event = {name: NAMES.get(name, "text") for name in EVENT}
+    event = {name: NAMES.get(name, "text") for name in (*EVENT, "place", "lock_timeout")}
 
-    as_role("webhook_receiver", statements.load("insert_event"), event)
-    as_role(
-        "webhook_receiver", statements.load("insert_duplicate"), {**event, "source": "twilio", "event_id": "event-1"}
-    )
+    for name in ("insert_event", "insert_events"):
+        as_role("webhook_receiver", statements.load(name), event)
+    for name in ("insert_duplicate", "insert_duplicates"):
+        as_role("webhook_receiver", statements.load(name), {**event, "source": "twilio", "event_id": "event-1"})
     as_role("webhook_receiver", statements.load("schema_version"))
 
 
