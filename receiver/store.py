@@ -1,9 +1,13 @@
-"""The way into the table: one insert a delivery, committed, within a deadline.
+"""The way into the table: a commit for what arrives together, within a deadline.
 
 A call to the database that takes longer than the deadline is not cancelled and not waited for: cancelled, a commit
 that waits for the standby is made without it, and one that comes late only makes the provider's retry a duplicate.
 Its connection is lost to it until then, or until it is clear that the database hangs (sql/connection.py): of late
 calls there are never more than connections.
+
+A batch is all or none, so a row that waits for another transaction would hold up those beside it, and two batches with
+the same keys in another order would wait for each other. A statement of many rows waits for little of that: then its
+rows go one by one, like those of any batch that is refused, and each waits or is refused by itself.
 """
 
 import asyncio
@@ -11,7 +15,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,7 +23,9 @@ import psycopg
 from psycopg.rows import scalar_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from receiver.batch import insert_all, parts, repeat_all
 from receiver.delivery import Delivery, Identity, clean
+from receiver.lanes import Lanes, Waiting
 from receiver.settings import Source
 from receiver.wakeup import Wakeup
 from sql import database, load
@@ -30,6 +36,7 @@ log = logging.getLogger("receiver")
 DEADLINE = 2.5  # seconds from the body's last byte to the answer
 CONNECTIONS_MAX = 8
 UNDER_WAY_MAX = 500  # deliveries that may wait for the database; more are not tried
+LOCK_TIMEOUT = "250ms"  # that rows wait together for another transaction; less than it takes to detect a deadlock
 RECONNECT = 0.5  # seconds that the pool goes on by itself after a failed attempt to connect
 # These carry a secret, or a session: they are proof at the door, and not kept.
 SECRET_HEADERS = {
@@ -88,8 +95,7 @@ class Store:
             open=False,
         )
         self.wakeup = Wakeup(dsn)
-        self.under_way = 0
-        self.late: set[asyncio.Task[list[Saved]]] = set()
+        self.lanes = Lanes(CONNECTIONS_MAX, UNDER_WAY_MAX, self.pool.connection, self._send)
 
     async def open(self) -> None:
         """Start connecting, in the background."""
@@ -98,10 +104,7 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection; a call still under way is given up, which takes no time."""
-        for task in self.late:
-            task.cancel()
-        if self.late:
-            await asyncio.wait(self.late, timeout=1)
+        await self.lanes.close()
         await self.wakeup.stop()
         await self.pool.close(timeout=1)
 
@@ -112,21 +115,16 @@ class Store:
 
         Raises Unavailable, at *until* at the latest, in monotonic seconds; None: after the deadline.
         """
-        if self.under_way >= UNDER_WAY_MAX:
-            raise Unavailable("too many deliveries wait for the database")
         began = time.monotonic()
         until = began + self.deadline if until is None else until
-        task = asyncio.create_task(self._save(source, delivery, events, until))
-        self.under_way += 1
         try:
-            done, _ = await asyncio.wait({task}, timeout=until - began)
-        finally:
-            self.under_way -= 1
-        if not done:
-            self.late.add(task)
-            task.add_done_callback(self._forget)
-            raise Unavailable(f"no commit within {until - began:.3g} s")
-        return task.result()
+            return await self.lanes.put([row_of(source, delivery, event) for event in events], until)
+        except TimeoutError:
+            raise Unavailable(f"no commit within {until - began:.3g} s") from None
+        except asyncio.QueueFull:
+            raise Unavailable("too many deliveries wait for the database") from None
+        except PoolTimeout as error:
+            raise Unavailable("no connection to the database") from error
 
     async def ready(self) -> str | None:
         """Return why this receiver can't store now, or None when it can."""
@@ -144,39 +142,96 @@ class Store:
             return "the database does not answer"
         return None
 
-    async def _save(self, source: Source, delivery: Delivery, events: list[Identity], until: float) -> list[Saved]:
-        """Insert each event in a transaction of its own: a batch that fails half-way comes again as duplicates."""
-        tried = False
-        while True:
-            conn = None
-            try:
-                async with self.pool.connection() as conn:
-                    rows = [row_of(source, delivery, event) for event in events]
-                    return [await self._insert(conn, row, until, tried=tried) for row in rows]
-            except psycopg.errors.ReadOnlySqlTransaction as error:
-                raise Unavailable("the database takes no writes: a standby, or read-only by default") from error
-            except PoolTimeout as error:
-                raise Unavailable("no connection to the database") from error
-            except psycopg.OperationalError as error:
-                # A connection from before a restart. Trying again is safe: the key is the same.
-                if conn is None or not conn.closed or time.monotonic() > until:
-                    raise Unavailable(f"the database failed ({error.sqlstate or 'connection lost'})") from error
-                tried = True  # it may have been lost after the commit
-            except OF_THE_ROW as error:
-                raise Refused(f"the database refused the row ({error.sqlstate})") from error
-            except psycopg.Error as error:
-                raise Unavailable(f"the database failed ({error.sqlstate})") from error
+    async def _send(self, conn: AsyncConnection, batch: list[Waiting]) -> list[Waiting]:
+        """Commit a batch's rows and answer; return whom to try once more.
 
-    async def _insert(self, conn: AsyncConnection, row: dict[str, object], until: float, *, tried: bool) -> Saved:
-        saved = await insert(conn, row, tried=tried, until=until)
-        if not saved.duplicate:
-            self.wakeup.stored.set()
-        return saved
+        What is refused together is done again one by one, and only then judged. So is what was under way when the
+        connection was lost, perhaps one from before a restart: it is safe, the keys are the same.
+        """
+        error: Exception | None = None
+        try:
+            if len(batch) == 1 and len(batch[0].rows) == 1:
+                batch[0].alone = True
+            await (self._alone(conn, batch[0]) if batch[0].alone else self._together(conn, batch))
+        except asyncio.CancelledError:
+            for one in batch:
+                _tell_if_late(one, "was given up")
+            raise
+        except Exception as caught:  # noqa: BLE001 - told to those who wait
+            error = caught
+        if read_only := isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            await conn.close()  # the next one may find the server that took over
+        again = []
+        for one in batch:
+            if one.done.done():
+                _tell_if_late(one, "failed" if None in one.saved else "committed it")
+            elif not read_only and (conn.closed or not one.alone):
+                one.alone, one.tried = True, one.tried or conn.closed
+                again.append(one)
+            else:
+                one.fail(_cause(error))
+        return again
 
-    def _forget(self, task: asyncio.Task[list[Saved]]) -> None:
-        self.late.discard(task)
-        outcome = "was given up" if task.cancelled() else "failed" if task.exception() else "committed it"
+    async def _alone(self, conn: AsyncConnection, one: Waiting) -> None:
+        """Insert each row in a transaction of its own: what fails half-way comes again as duplicates."""
+        for place, row in enumerate(one.rows):
+            if one.saved[place] is None:
+                saved = one.saved[place] = await insert(conn, row, tried=one.tried, until=one.until)
+                if not saved.duplicate:
+                    self.wakeup.stored.set()
+        one.settle()
+
+    async def _together(self, conn: AsyncConnection, batch: list[Waiting]) -> None:
+        """Insert the rows in as few statements as take them, each a commit, and each's duplicates in another."""
+        places = [(one, place) for one in batch for place in range(len(one.rows))]
+        rows = [one.rows[place] for one, place in places]
+        for part in parts(rows):
+            repeated = []
+            for (one, place), stored in zip(
+                places[part], await insert_all(conn, rows[part], LOCK_TIMEOUT), strict=True
+            ):
+                if stored is None:
+                    repeated.append((one, place))
+                else:
+                    one.saved[place] = Saved(stored, duplicate=False)
+            if len(repeated) < len(places[part]):
+                self.wakeup.stored.set()
+            for one, _ in places[part]:
+                one.settle()
+            await self._repeat(conn, repeated)
+
+    async def _repeat(self, conn: AsyncConnection, repeated: list[tuple[Waiting, int]]) -> None:
+        now, real = time.monotonic(), []
+        for one, place in repeated:
+            if now < one.until:
+                real.append((one, place))
+            else:
+                one.saved[place] = await repeat(conn, one.rows[place], tried=True)
+        if real:
+            found = await repeat_all(conn, [one.rows[place] for one, place in real])
+            for (one, place), event in zip(real, found, strict=True):
+                if event is not None:
+                    one.saved[place] = Saved(event[0], duplicate=True, same_body=event[1])
+                one.settle()
+
+
+def _tell_if_late(one: Waiting, outcome: str) -> None:
+    if one.done.cancelled() or isinstance(one.done.exception(), TimeoutError):
         log.warning("delivery answered without the database, which %s late", outcome)
+
+
+def _cause(error: Exception | None) -> Exception:
+    """Return what is told of *error*, which a row met by itself."""
+    match error:
+        case psycopg.errors.ReadOnlySqlTransaction():
+            return Unavailable("the database takes no writes: a standby, or read-only by default")
+        case psycopg.OperationalError():
+            return Unavailable(f"the database failed ({error.sqlstate or 'connection lost'})")
+        case psycopg.Error() if isinstance(error, OF_THE_ROW):
+            return Refused(f"the database refused the row ({error.sqlstate})")
+        case psycopg.Error():
+            return Unavailable(f"the database failed ({error.sqlstate})")
+    return error or Unavailable("the first delivery's row went away meanwhile")
 
 
 async def _within(seconds: float, call: Awaitable[object]) -> None:
@@ -190,7 +245,7 @@ async def _within(seconds: float, call: Awaitable[object]) -> None:
 
 
 async def insert(
-    conn: AsyncConnection, row: dict[str, object], *, tried: bool = False, until: float = math.inf
+    conn: AsyncConnection, row: Mapping[str, object], *, tried: bool = False, until: float = math.inf
 ) -> Saved:
     """Return what became of one event's row, a commit of its own. Raises psycopg.Error, Unavailable.
 
@@ -219,7 +274,7 @@ async def insert(
     return await repeat(conn, row, tried=tried or time.monotonic() >= until)
 
 
-async def repeat(conn: AsyncConnection, row: dict[str, object], *, tried: bool) -> Saved:
+async def repeat(conn: AsyncConnection, row: Mapping[str, object], *, tried: bool) -> Saved:
     """Record one more delivery of an event that is stored, unless its row is this delivery's own. Raises as insert."""
     if tried:
         own = await conn.cursor(row_factory=scalar_row).execute(load("find_own_event"), row)

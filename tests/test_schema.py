@@ -27,7 +27,7 @@ NAMES = {
     "after": 0, "dead_for": None, "backend": 1, "own_backend": 2,
     "within": "10 min", "before": "2026-01-01", "bodies_before": None, "bodies": False,
     "verb": "replay", "kind": "source", "chosen": "{}", "done": 1, "ended": True, "duration": None, "age": "5 min",
-    "body_bytes": 2, "verified_by": None,
+    "body_bytes": 2, "verified_by": None, "lock_timeout": "1s", "place": 0,
     "statuses": [401], "causes": ["no such source"], "counts": [1], "first_ages": [2.0], "last_ages": [1.0],
 }  # fmt: skip
 EVENT = (
@@ -106,6 +106,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0015 reminders",
             "0016 proofs_and_tombstones",
             "0017 quarantine",
+            "0019 insert_many",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))
@@ -166,10 +167,10 @@ def test_the_schema_as_a_script_is_known_to_be_applied(empty_dsn):
 
 
 @pytest.mark.parametrize(("setting", "during"), [("off", "on"), ("local", "on"), ("remote_apply", "remote_apply")])
-@pytest.mark.parametrize("name", ["insert_event", "insert_duplicate"])
+@pytest.mark.parametrize("name", ["insert_event", "insert_events", "insert_duplicate", "insert_duplicates"])
 def test_a_delivery_is_committed_durably_whatever_the_setting(db, name, setting, during):
     add(db, source="text", event_id="text")
-    event = {name: NAMES.get(name, "text") for name in EVENT}
+    event = {name: NAMES.get(name, "text") for name in (*EVENT, "place", "lock_timeout")}
     with db.transaction(force_rollback=True):
         db.execute(f"SET LOCAL synchronous_commit = {setting}".encode())
         db.execute(statements.load(name), event)
@@ -294,12 +295,12 @@ def as_role(server_dsn, template):
 
 
 def test_the_receivers_role_can_insert_and_see_keys(as_role):
-    event = {name: NAMES.get(name, "text") for name in EVENT}
+    event = {name: NAMES.get(name, "text") for name in (*EVENT, "place", "lock_timeout")}
 
-    as_role("webhook_receiver", statements.load("insert_event"), event)
-    as_role(
-        "webhook_receiver", statements.load("insert_duplicate"), {**event, "source": "twilio", "event_id": "event-1"}
-    )
+    for name in ("insert_event", "insert_events"):
+        as_role("webhook_receiver", statements.load(name), event)
+    for name in ("insert_duplicate", "insert_duplicates"):
+        as_role("webhook_receiver", statements.load(name), {**event, "source": "twilio", "event_id": "event-1"})
     as_role("webhook_receiver", statements.load("schema_version"))
 
 

@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import psycopg
-from psycopg.rows import scalar_row
 
+from receiver.batch import insert_all, parts
 from receiver.metrics import Metrics
 from receiver.outage.slot import abandoned, address_of
 from receiver.outage.spool import Failed, Record, Spool
@@ -286,11 +286,7 @@ def row_now(record: Record) -> Row:
 
 
 async def _insert_all(conn: AsyncConnection, records: Sequence[Record], rows: list[Row]) -> list[Saved]:
-    cursor = conn.cursor(row_factory=scalar_row)
-    await cursor.executemany(load("insert_event"), rows, returning=True)
-    found = [await cursor.fetchone()]
-    while cursor.nextset():
-        found.append(await cursor.fetchone())
+    found = [number for part in parts(rows) for number in await insert_all(conn, rows[part])]
     return [
         Saved(stored, duplicate=False) if stored is not None else await repeat(conn, row, tried=record.tried)
         for stored, record, row in zip(found, records, rows, strict=True)

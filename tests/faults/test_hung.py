@@ -6,6 +6,7 @@ from contextlib import ExitStack
 import psycopg
 import pytest
 
+from receiver import lanes
 from receiver.store import CONNECTIONS_MAX
 from tests.faults.attempts import HANDLERS, attempts, effects
 from tests.faults.cable import Cable
@@ -50,9 +51,12 @@ def db(server, database):
 
 
 @pytest.fixture
-def receiver(tmp_path, database):
+def receiver(tmp_path, database, monkeypatch):
     with inbox(tmp_path, database.dsn) as receiver:
-        fill_the_pool(receiver, database.dsn)
+        with monkeypatch.context() as apart:
+            apart.setattr(lanes, "ROWS_MAX", 1)
+            apart.setattr(lanes, "LATE", 0.0)
+            fill_the_pool(receiver, database.dsn)
         yield receiver
         database.go_on()
 

@@ -15,6 +15,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - a type
 from starlette.exceptions import HTTPException
 
 import handlers.rows
+import receiver.lanes
 import receiver.outage.spool
 import receiver.store
 import sql
@@ -84,6 +85,8 @@ def check_then_insert(patch, conn):
         return await real(conn, row, **more)
 
     patch.setattr(receiver.store, "insert", insert)
+    patch.setattr(receiver.lanes, "ROWS_MAX", 1)  # who does not think of two at once sends each by itself
+    patch.setattr(receiver.lanes, "LATE", 0.0)
 
 
 @flaw("attempted again")
