@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from receiver.background_log import in_background
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
 from receiver.keeper import Keeper, Spooled
 from receiver.metrics import serve
@@ -82,16 +83,17 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        await keeper.open()
-        refusals.start()
-        quarantine.start()
-        metrics = settings.metrics_at and asyncio.create_task(serve(*settings.metrics_at, keeper.read))
-        yield
-        if metrics:
-            metrics.cancel()
-        await refusals.stop()
-        await quarantine.stop()
-        await keeper.close()
+        with in_background():
+            await keeper.open()
+            refusals.start()
+            quarantine.start()
+            metrics = settings.metrics_at and asyncio.create_task(serve(*settings.metrics_at, keeper.read))
+            yield
+            if metrics:
+                metrics.cancel()
+            await refusals.stop()
+            await quarantine.stop()
+            await keeper.close()
 
     app = Starlette(
         routes=[
