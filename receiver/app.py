@@ -10,27 +10,25 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from receiver.background_log import in_background
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
 from receiver.keeper import Keeper, Spooled
 from receiver.metrics import serve
 from receiver.proof import proven_by
 from receiver.quarantine import Quarantine
 from receiver.refusals import EVERY, Refusals
-from receiver.settings import MAX_BODY, BadSettings, Settings, Source, from_environ
+from receiver.settings import MAX_BODY, RESERVED, BadSettings, Settings, Source, from_environ
 from receiver.store import DEADLINE, Saved, Unavailable
 from sql import log as log_lines
-
-S = TypeVar("S")
-T = TypeVar("T")
 
 log = logging.getLogger("receiver")
 
@@ -38,7 +36,8 @@ RECEIPT_DEADLINE = 10.0  # seconds for a request's body to arrive
 REFUSAL_SECONDS = 0.01  # from the body's last byte to a 401: longer than it takes to find out what is wrong
 READY_SECONDS = 1.0  # how long an answer of /readyz is reused
 LARGE_BODY = 64 * 1024  # bytes that are examined in less than some ms, whatever they are
-CLOSE = {"connection": "close"}
+CLOSE = (b"connection", b"close")
+Reply = tuple[Message, Message]  # a whole answer, as ASGI sends it
 
 
 class TooLarge(Exception):
@@ -67,12 +66,13 @@ def create_app(
     settings: Settings,
     *,
     now: Callable[[], float] = time.time,
-    receipt_deadline: float = RECEIPT_DEADLINE,
+    receipt_deadline: float | None = RECEIPT_DEADLINE,
     deadline: float = DEADLINE,
     refusals_every: float = EVERY,
 ) -> Starlette:
     """Return the ASGI app. *now*: the clock, unix seconds, that signed timestamps are held against.
 
+    *receipt_deadline*: seconds for a body to arrive; None: the server has an earlier one of its own.
     Raises BadSettings for a spool that can't be used.
     """
     keeper = Keeper(settings, deadline)
@@ -82,18 +82,22 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        await keeper.open()
-        refusals.start()
-        quarantine.start()
-        metrics = settings.metrics_at and asyncio.create_task(serve(*settings.metrics_at, keeper.read))
-        yield
-        if metrics:
-            metrics.cancel()
-        await refusals.stop()
-        await quarantine.stop()
-        await keeper.close()
+        with in_background():
+            await keeper.open()
+            refusals.start()
+            quarantine.start()
+            metrics = settings.metrics_at and asyncio.create_task(serve(*settings.metrics_at, keeper.read))
+            yield
+            if metrics:
+                metrics.cancel()
+            await refusals.stop()
+            await quarantine.stop()
+            await keeper.close()
 
-    app = Starlette(
+    # Not a route: none matches every path, and what no route matches is answered in words.
+    door = Door(settings, keeper, refusals, quarantine, now, receipt_deadline)
+    app = Inbox(
+        door,
         routes=[
             Route("/livez", health.live),
             Route("/readyz", health.ready),
@@ -102,11 +106,24 @@ def create_app(
     )
     app.state.refused = refusals.count  # for the server: it refuses what is no request
     app.state.draining = False  # the server says so at its end
-    # Not a route: none matches every path, and what no route matches is answered in words.
-    app.state.door = Door(settings, keeper, refusals, quarantine, now, receipt_deadline)
-    app.router.default = app.state.door
+    app.state.door = app.router.default = door
     app.router.redirect_slashes = False  # a signed request is never redirected
     return app
+
+
+class Inbox(Starlette):
+    """The app. A delivery goes straight to the door: what Starlette does on the way takes as long as all the rest."""
+
+    def __init__(self, door: "Door", **options: Any) -> None:
+        super().__init__(**options)
+        self.door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever its path; lifespans are Starlette's."""
+        if scope["type"] == "http" and not scope["path"].endswith(RESERVED):
+            await self.door(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 class Health:
@@ -141,7 +158,7 @@ class Door:
         refusals: Refusals,
         quarantine: Quarantine,
         now: Callable[[], float],
-        receipt_deadline: float,
+        receipt_deadline: float | None,
     ) -> None:
         self.keeper = keeper
         self.refusals = refusals
@@ -157,28 +174,32 @@ class Door:
         self.by_path = {path.encode(): source for source in sources for path in source.paths}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Answer one request. Where that fails it is answered 500, and what failed is raised."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})
             return
         source = self.by_path.get(scope.get("raw_path") or scope["path"].encode())
         try:
-            response = await self._receive(source, scope, receive)
+            start, body = await self._receive(source, scope, receive)
         except Gone:
             self.refusals.count(_name(source), 400, "the body broke off")
             return
-        await response(scope, receive, send)
+        except Exception:
+            for message in _reply(500):
+                await send(message)
+            raise
+        await send(start)
+        await send(body)
 
-    async def _receive(self, source: Source | None, scope: Scope, receive: Receive) -> Response:
+    async def _receive(self, source: Source | None, scope: Scope, receive: Receive) -> Reply:
         method, headers = scope["method"], _headers(scope)
         methods = source.adapter.METHODS if source else ("POST",)
         if method not in methods:
-            return Response(status_code=405, headers={"allow": ", ".join(methods)})
+            return _reply(405, b"", (b"allow", ", ".join(methods).encode()))
         if headers.get("content-encoding", "identity").lower() != "identity":
             return self._refuse(source, 415, "the body is compressed", CLOSE)
         try:
-            async with asyncio.timeout(self.receipt_deadline):
-                body = await _read(receive, headers, source.max_body if source else MAX_BODY)
+            body = await self._body(receive, headers, source.max_body if source else MAX_BODY)
         except TooLarge:
             return self._refuse(source, 413, "the body is too large", CLOSE)
         except TimeoutError:
@@ -187,22 +208,20 @@ class Door:
         delivery = Delivery(method, base_url, _target(scope), headers, body)
         answer_at = time.monotonic() + REFUSAL_SECONDS
         try:
-            proof = await self._examine(self._authenticate, source, delivery)
+            if small := len(body) <= LARGE_BODY:
+                proof = self._authenticate(source, delivery)
+            else:  # in a thread, so that other requests don't wait for it
+                proof = await asyncio.to_thread(self._authenticate, source, delivery)
         except BadSignature as error:
             self.quarantine.keep(_name(source), delivery, str(error), self.by_path.values())
+            delivery.memory.clear()  # while it waits it takes up no more than its bytes
             # All at one age, so that it tells neither which paths exist nor how far a signature was right.
             await asyncio.sleep(answer_at - time.monotonic())
             return self._refuse(source, 401, str(error))
         assert source is not None  # noqa: S101 - nobody authenticates at an unknown path
-        delivery = replace(delivery, verified_by=proof)
-        events = await self._examine(identified, source, delivery)
+        delivery = delivery.proven(proof)
+        events = identified(source, delivery) if small else await asyncio.to_thread(identified, source, delivery)
         return await self._keep(source, delivery, events)
-
-    async def _examine(self, how: Callable[[S, Delivery], T], source: S, delivery: Delivery) -> T:
-        """Call how(source, delivery); for a large body in a thread, so that other requests don't wait for it."""
-        if len(delivery.body) <= LARGE_BODY:
-            return how(source, delivery)
-        return await asyncio.to_thread(how, source, delivery)
 
     def _authenticate(self, source: Source | None, delivery: Delivery) -> str | None:
         """Return the name of the source's secret that proves *delivery*, else raise BadSignature; None: needs none."""
@@ -212,16 +231,23 @@ class Door:
             return None  # settings let this pass for a source that says insecure = true, and for no other
         return proven_by(source, delivery, self.now())
 
-    async def _keep(self, source: Source, delivery: Delivery, events: list[Identity]) -> Response:
+    async def _body(self, receive: Receive, headers: dict[str, str], most: int) -> bytes:
+        """Return the body. Raises what _read raises, or TimeoutError."""
+        if self.receipt_deadline is None:
+            return await _read(receive, headers, most)
+        async with asyncio.timeout(self.receipt_deadline):
+            return await _read(receive, headers, most)
+
+    async def _keep(self, source: Source, delivery: Delivery, events: list[Identity]) -> Reply:
         try:
             kept = await self.keeper.save(source, delivery, events)
         except Unavailable as error:
             self.keeper.metrics.count("requests_total", source=source.name, outcome="unavailable")
             log.error("delivery not stored source=%s status=503 cause=%s", source.name, error)
-            return Response(status_code=503, headers={"retry-after": "5"})
+            return _reply(503, b"", (b"retry-after", b"5"))
         self._tell(source, events, kept)
         answer = source.adapter.answer(delivery, source.options)
-        return Response(answer.body, media_type=answer.media_type)
+        return _reply(200, answer.body, _content_type(answer.media_type))
 
     def _tell(self, source: Source, events: list[Identity], kept: list[Saved] | Spooled) -> None:
         if isinstance(kept, Spooled):
@@ -246,16 +272,29 @@ class Door:
                     )
         self.keeper.metrics.count("requests_total", source=source.name, outcome=outcome)
 
-    def _refuse(
-        self, source: Source | None, status: int, cause: str, headers: dict[str, str] | None = None
-    ) -> Response:
+    def _refuse(self, source: Source | None, status: int, cause: str, *headers: tuple[bytes, bytes]) -> Reply:
         """Return an answer without a body: what a provider is sent may be spoken or texted to somebody.
 
         *cause* is counted, logged and kept: a fixed text, with nothing of the request in it.
         """
         self.refusals.count(_name(source), status, cause)
         self.keeper.metrics.count("requests_total", source=_name(source), outcome=str(status))
-        return Response(status_code=status, headers=headers)
+        return _reply(status, b"", *headers)
+
+
+def _reply(status: int, body: bytes = b"", *headers: tuple[bytes, bytes]) -> Reply:
+    """Return a whole answer."""
+    fields = [(b"content-length", b"%d" % len(body)), *headers]
+    return (
+        {"type": "http.response.start", "status": status, "headers": fields},
+        {"type": "http.response.body", "body": body},
+    )
+
+
+@cache
+def _content_type(media_type: str) -> tuple[bytes, bytes]:
+    charset = "; charset=utf-8" if media_type.startswith("text/") else ""
+    return b"content-type", f"{media_type}{charset}".encode()
 
 
 async def _read(receive: Receive, headers: dict[str, str], most: int) -> bytes:
@@ -278,10 +317,12 @@ async def _read(receive: Receive, headers: dict[str, str], most: int) -> bytes:
 
 
 def _headers(scope: Scope) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    fields = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+    headers = dict(fields)
+    if len(headers) < len(fields):
+        headers.clear()
+        for name, value in fields:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 

@@ -126,7 +126,7 @@ def run(  # noqa: PLR0913 - one argument an option
         for source in settings.sources:
             for url in urls(source, f"http://{host}:{port}"):
                 click.echo(f"{source.name:<16} {url}", err=True)
-    app = create_app(settings)
+    app = create_app(settings, receipt_deadline=None)  # the server has its own
     on_hangup(app.state.door)
     if hangups:  # what was read may have changed since
         signal.raise_signal(signal.SIGHUP)

@@ -7,7 +7,7 @@ delivery is parsed, and one that is authentic is never refused for what it says.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import sha256
@@ -20,6 +20,11 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 # What jsonb can't hold, though JSON can: NUL, and halves of surrogate pairs.
 NOT_JSONB = re.compile(r"\\u0000|\\ud[89a-f]", re.IGNORECASE)
 FIRST_YEAR, LAST_YEAR = 1970, 2200  # as the table's CHECK has it
+# As Twilio writes a time, "Fri, 20 Nov 2026 10:00:00 +0000": so it is read in a fifth of what parsedate takes.
+RFC_2822 = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([12][0-9]{3}) ((?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]) \+0000"
+)
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 # Far below what any interpreter's stack takes: who reads the payload back has less of it left than we.
 DEPTH_MAX = 256
 
@@ -48,6 +53,14 @@ class Delivery:
     headers: Mapping[str, str]
     body: bytes
     verified_by: str | None = None
+    # What its provider has read of it already, which is then read once. replace() makes an empty one.
+    memory: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def proven(self, secret: str | None) -> "Delivery":
+        """Return it as verified by the secret of that name; what was read of it stays read."""
+        proven = Delivery(self.method, self.base_url, self.target, self.headers, self.body, secret)
+        proven.memory.update(self.memory)
+        return proven
 
     @property
     def url(self) -> str:
@@ -102,7 +115,7 @@ def read_json(text: bytes) -> tuple[Any, str]:
         # Counted first: most bodies have fewer brackets than that, and need no walk.
         if plain.count("{") + plain.count("[") > DEPTH_MAX and _deeper(value, DEPTH_MAX):
             raise Unparseable(f"expected at most {DEPTH_MAX} levels of nesting")
-        if NOT_JSONB.search(plain):
+        if "\\u" in plain and NOT_JSONB.search(plain):
             value = _clean(value)
             plain = json.dumps(value, ensure_ascii=False)
     except UnicodeDecodeError as error:
@@ -152,7 +165,8 @@ def key(*parts: str | None) -> str:
     """
     present = [text for text in parts if text]
     plain = ":".join(present)
-    if len(plain) <= KEY_MAX and plain.isprintable() and not any(":" in text for text in present):
+    # No part holds a colon: there are none but those between.
+    if len(plain) <= KEY_MAX and plain.isprintable() and plain.count(":") < max(len(present), 1):
         return plain
     return digest_of(json.dumps(present).encode())
 
@@ -187,11 +201,14 @@ def from_text(value: Any) -> datetime | None:
 
     A text of digits alone is a number of something since some day, though ISO 8601 has a form for it.
     """
-    if not isinstance(value, str) or value.isdigit():
+    if not isinstance(value, str) or not value or value.isdigit():
         return None
-    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+    iso = value
+    if (sent := RFC_2822.fullmatch(value)) and sent[2] in MONTHS:
+        iso = f"{sent[3]}-{MONTHS.index(sent[2]) + 1:02d}-{sent[1]}T{sent[4]}+00:00"
+    for parse, text in ((datetime.fromisoformat, iso), (parsedate_to_datetime, value)):
         try:
-            time = parse(value)
+            time = parse(text)
             return _sensible((time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC))
         except (ValueError, OverflowError, IndexError, TypeError):
             continue
@@ -205,6 +222,8 @@ def first_of(times: Iterable[datetime | None]) -> datetime | None:
 
 def clean(text: str) -> str:
     """Return *text* as PostgreSQL can hold it: U+FFFD for NUL and for lone surrogates."""
+    if text.isascii():
+        return text.replace("\0", "\ufffd")
     return SURROGATE.sub("\ufffd", text).replace("\0", "\ufffd")
 
 
@@ -218,19 +237,26 @@ def _sensible(time: datetime) -> datetime | None:
     return time if FIRST_YEAR <= time.year < LAST_YEAR else None
 
 
+def _refuse(constant: str) -> Any:
+    raise Unparseable(f"expected JSON, got {constant}, which is not a JSON number")
+
+
+def _long(digits: str) -> int | str:
+    return int(digits) if len(digits) <= 4000 else digits
+
+
+# Made once: json.loads would make one each time.
+decode = json.JSONDecoder(parse_constant=_refuse).decode
+decode_long = json.JSONDecoder(parse_constant=_refuse, parse_int=_long).decode
+
+
 def _loads(text: str) -> Any:
-    def refuse(constant: str) -> Any:
-        raise Unparseable(f"expected JSON, got {constant}, which is not a JSON number")
-
-    def long(digits: str) -> int | str:
-        return int(digits) if len(digits) <= 4000 else digits
-
     try:
-        return json.loads(text, parse_constant=refuse)
+        return decode(text)
     except (json.JSONDecodeError, Unparseable):
         raise
     except ValueError:  # an integer of more than 4,300 digits, which jsonb takes
-        return json.loads(text, parse_constant=refuse, parse_int=long)
+        return decode_long(text)
 
 
 def _deeper(value: Any, levels: int) -> bool:

@@ -5,15 +5,16 @@ It stands in this room because it is the only one both may import.
 
 import logging
 import sys
+import time
 import traceback
 import unicodedata
 from collections.abc import Mapping
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-
 
 class OneLine(logging.Formatter):
-    """Escapes what could forge a line or steer a terminal: controls, line ends, bidi and other format marks."""
+    """Time, level, logger, message; what could forge a line or steer a terminal (controls, bidi marks) is escaped."""
+
+    second = ("", -1)  # the last one's text, and which it was
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line. Of a traceback only class and place stay: messages can hold a payload."""
@@ -21,8 +22,17 @@ class OneLine(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             *_, last = traceback.extract_tb(record.exc_info[2]) or [None]
             where = f" exception={record.exc_info[0].__name__}" + (f" at={last.filename}:{last.lineno}" if last else "")
-        record.exc_text = record.exc_info = record.stack_info = None
-        return printable(super().format(record).rstrip() + where)
+        message = printable(record.getMessage().rstrip() + where)
+        return f"{self._time(record.created)} {record.levelname} {record.name} {message}"
+
+    def _time(self, at: float) -> str:
+        """Return the local time to the millisecond; all but that is made once a second."""
+        text, made = self.second
+        if made != int(at):
+            made = int(at)
+            text = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(made))
+            self.second = (text, made)
+        return f"{text},{int((at - made) * 1000):03d}"
 
 
 def printable(text: str) -> str:
@@ -40,7 +50,10 @@ def printable(text: str) -> str:
 def to_stream(environ: Mapping[str, str]) -> None:
     """Send every logger's records to stderr at LOG_LEVEL (INFO), one line each."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(FORMAT))
+    handler.setFormatter(OneLine())
+    # Looked up for each line otherwise, and written in none.
+    logging._srcfile = None  # noqa: SLF001 - as logging's documentation has it
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     level = environ.get("LOG_LEVEL", "").upper()
     logging.basicConfig(
         level=level if level in logging.getLevelNamesMapping() else "INFO", handlers=[handler], force=True

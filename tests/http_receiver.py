@@ -43,6 +43,7 @@ class Receiver:
 
     def __init__(self, settings: Settings, limits: Limits | None = None, **options: Any) -> None:
         self.now: float | None = None
+        options = {"receipt_deadline": None, **options}  # as `receiver run`
         app = create_app(settings, now=lambda: time.time() if self.now is None else self.now, **options)
         # As `receiver run` starts it. It listens from here on, so nobody needs to wait until it has started.
         (listener,) = bound("127.0.0.1", 0)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from receiver.app import create_app
-from receiver.settings import MAX_BODY, Settings
+from receiver.settings import MAX_BODY, Settings, from_environ
 from tests.http_receiver import duplicates, rows
-from tests.receiver_fixtures import BASE_URL, SECRETS, SOURCES, connection, db, receiver, start
+from tests.receiver_fixtures import AGENT_SECRET, BASE_URL, SECRETS, SOURCES, connection, db, receiver, start
 from tests.signing import Signed, agent, reminder, twilio, vapi
 
 __all__ = ["connection", "db", "receiver", "start"]
@@ -219,6 +219,24 @@ def test_a_websocket_is_closed():
     asyncio.run(app({"type": "websocket", "path": "/webhooks/agent", "headers": []}, receive, send))
 
     assert sent == [{"type": "websocket.close"}]
+
+
+def test_what_fails_in_the_door_is_answered_500_without_a_word():
+    sent, times = [], [0.0]  # the clock breaks after the start
+
+    async def receive():
+        return {"type": "http.request", "body": b"{}"}
+
+    async def send(message):
+        sent.append(message)
+
+    settings = from_environ({"DATABASE_URL": "host=nowhere.invalid", "WEBHOOK_SECRET": AGENT_SECRET})
+    app = create_app(settings, now=times.pop)
+    scope = {"type": "http", "method": "POST", "path": "/webhooks/agent", "query_string": b"", "headers": []}
+    with pytest.raises(IndexError):
+        asyncio.run(app(scope, receive, send))
+
+    assert [message.get("status") or message["body"] for message in sent] == [500, b""]
 
 
 def test_no_answer_names_the_software(receiver, db):

@@ -1,10 +1,13 @@
 """What we sign is what the receiver verifies, and what the vectors of other senders' tools say."""
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from handlers.signing import agent_signature, standard_webhooks_headers
 from receiver.delivery import Delivery
-from receiver.providers import agent, standard_webhooks
+from receiver.providers import agent, standard_webhooks, vapi
 from tests.vector_cases import body_of, case_id, read, samples, signatures
 
 NOW = 1_780_000_000
@@ -71,3 +74,15 @@ def test_the_receiver_takes_standard_webhooks(secret, body):
 def test_an_id_that_no_header_carries_is_refused(identifier):
     with pytest.raises(ValueError, match="expected a message id"):
         standard_webhooks_headers(SECRETS[0], identifier, NOW, b"{}")
+
+
+@hypothesis_settings(deadline=None, database=None)
+@given(st.text("0123456789{}", max_size=12), st.one_of(st.binary(max_size=40), st.just(b"{timestamp}.{body}")))
+def test_vapis_default_text_is_signed_as_its_format_says(timestamp, body):
+    default = vapi.Hmac()
+    spelt_otherwise = vapi.Hmac(payload_format="{timestamp}.{body}{svix-id}")
+    sent = delivery(body, {})
+
+    signatures = [vapi.signature(sent, b"secret", scheme, timestamp) for scheme in (default, spelt_otherwise)]
+
+    assert signatures[0] == signatures[1]

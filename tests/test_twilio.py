@@ -1,5 +1,6 @@
 """Twilio: our verification equals its SDK's, and our form parser urllib's, by property."""
 
+from dataclasses import replace
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
 import pytest
@@ -10,7 +11,10 @@ from twilio.request_validator import RequestValidator
 
 from receiver.delivery import BadSignature, Delivery
 from receiver.providers import twilio
-from receiver.providers.twilio_form import parse_form
+from receiver.providers.twilio_events import KINDS
+from receiver.providers.twilio_events import Form as Request
+from receiver.providers.twilio_form import fields_of, parse_form, read_any_form, read_form
+from receiver.providers.twilio_plain import plain_fields
 from receiver.settings import public_url
 from tests.http_receiver import FORM
 from tests.receiver_fixtures import BASE_URL, TOKEN, connection, db, receiver, start
@@ -31,6 +35,8 @@ text_in_url = st.text("abcXYZ019-._~!$&'()*+,=:@/%[]", max_size=20)
 targets = st.builds("/{}{}".format, text_in_url, st.one_of(st.just(""), text_in_url.filter(bool).map("?{}".format)))
 words = st.one_of(st.text(max_size=8), st.sampled_from(["", " ", "+", "%2B", "&", "=", "a=b&c", "é", "\U0001f600"]))
 forms = st.lists(st.tuples(words, words), max_size=6)
+PIECES = ["a", "b", "41", "B", "&", "=", "+", "%", "%2B", "%2b", "%3A", "%2F", "%2C", "%26", "%3D", "%25", "%C3%A9",
+          "%ff", "%00", "\0", "é"]  # fmt: skip
 
 
 def accepted(base_url, target, body, signature, headers=FORM):
@@ -98,6 +104,50 @@ def test_a_form_is_parsed_as_urllib_parses_it(text):
         assume(False)
 
     assert decoded == parse_qsl(text, keep_blank_values=True)
+
+
+@quick
+@given(
+    st.one_of(
+        st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
+        forms.map(urlencode),
+        st.text("ab&=+%0248BCFcf;é\0\U0001f600", max_size=40),
+    ).map(str.encode)
+)
+@example(b"a=%252B&b=%%2B41&c=%4%2C1&d=%2%2BB")
+@example(b"%61=1&a=2")
+@example(b"a=%F0%9F%98%80&%EF%BF%BF=1")
+def test_a_form_that_is_read_as_text_is_read_as_byte_by_byte(encoded):
+    assert read_form(encoded) == read_any_form(encoded)
+
+
+def test_what_twilio_sends_is_read_as_text():
+    sent = {"CallSid": "CA1", "From": "+15555550100", "City": "SAN FRANCISCO", "Body": "ça va? 50% & more", "Zip": "",
+            "Timestamp": "Fri, 20 Nov 2026 10:00:00 +0000", "Url": "https://api.twilio.com/a?b=c"}  # fmt: skip
+
+    assert plain_fields(urlencode(sent).encode()) == sent
+
+
+def test_a_small_form_is_parsed_once_and_a_changed_one_again():
+    delivery = Delivery("POST", BASE_URL, "/", FORM, b"a=1")
+
+    assert fields_of(delivery) is fields_of(delivery.proven("secret"))
+    assert fields_of(replace(delivery, body=b"a=2")).values == {"a": "2"}
+
+
+OTHERS = {"CallStatus", "RecordingStatus", "TranscriptionEvent", "StreamEvent", "Sid", "Level", "From", "To"}
+FIELDS = st.sampled_from(sorted({field for field, _ in KINDS} | OTHERS))
+
+
+@quick
+@given(st.dictionaries(FIELDS, st.sampled_from(["x", "ringing", "completed"])))
+def test_no_request_is_of_a_kind_whose_field_it_lacks(values):
+    delivery = Delivery("POST", BASE_URL, "/", FORM, urlencode(values).encode())
+    request = Request(delivery, fields_of(delivery))
+
+    for kind in {kind for _, kind in KINDS}:
+        if not {field for field, one in KINDS if one is kind} & values.keys():
+            assert kind(request) is None
 
 
 @pytest.mark.parametrize("query", ["a=%2f", "a=%2F", "b=1&a=2", quote_plus("é ü"), "a=it's", "%3F=?"])

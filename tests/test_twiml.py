@@ -3,13 +3,20 @@
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from twilio.twiml.voice_response import Connect, VoiceResponse
 
+from receiver.providers import twiml
+from receiver.providers.twilio_numbers import Stream
 from tests.http_receiver import duplicates, rows
 from tests.receiver_fixtures import BASE_URL, SECRETS, connection, db, receiver, start, twilio_defaults
 from tests.signing import twilio
 
 __all__ = ["connection", "db", "receiver", "start", "twilio_defaults"]
 
+texts = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("<>&\"'\r\n\t\0é")), max_size=12)
 INCOMING = [("CallSid", "CA" + "0" * 32), ("CallStatus", "ringing"), ("Direction", "inbound"), ("To", "+15555550142")]
 
 
@@ -180,3 +187,28 @@ def test_a_reminder_call_is_connected_with_its_reminder_by_default(twilio_defaul
     assert stream.get("url") == "wss://hooks.example.com/api/v1/voice/media-stream"
     assert [(one.get("name"), one.get("value")) for one in stream] == [*ALWAYS, ("reminder_id", "rem_1")]
     assert [row.source for row in rows(db)] == ["twilio-reminder"]
+
+
+def written_by_the_sdk(said, host, parameters):
+    response = VoiceResponse()
+    if said.greeting:
+        response.say(twiml.NOT_XML.sub("", said.greeting), language=said.language or None)
+    if said.pause:
+        response.pause(length=said.pause)
+    connect = Connect()
+    stream = connect.stream(url=said.stream_url or f"wss://{host}{said.stream_path}")
+    for name, value in parameters:
+        stream.parameter(name=twiml.NOT_XML.sub("", name), value=twiml.NOT_XML.sub("", value))
+    response.append(connect)
+    return str(response).encode()
+
+
+@hypothesis_settings(max_examples=300, deadline=None, database=None)
+@given(
+    texts, texts, st.integers(0, 60), st.sampled_from(["", 'wss://a.example/s?a=1&b="<']),
+    st.lists(st.tuples(texts, texts), min_size=1, max_size=4),
+)  # fmt: skip
+def test_our_twiml_is_that_of_twilios_sdk(greeting, language, pause, url, parameters):
+    said = Stream(greeting=greeting, language=language, pause=pause, stream_url=url)
+
+    assert twiml.stream(said, "a.example", parameters) == written_by_the_sdk(said, "a.example", parameters)

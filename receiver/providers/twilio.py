@@ -14,16 +14,14 @@ Facts (twilio.com/docs/usage/security, webhooks-connection-overrides; tests/vect
 """
 
 import hmac
-import re
 from base64 import b64encode
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from twilio.twiml.voice_response import Connect, VoiceResponse
-
 from receiver.delivery import Answer, BadSignature, Delivery
+from receiver.providers import twiml
 from receiver.providers.twilio_events import identify
-from receiver.providers.twilio_form import form_bytes, parse_form, query_bytes, signed_fields, text_of
+from receiver.providers.twilio_form import fields_of, query_bytes, read_form, signed_fields
 from receiver.providers.twilio_numbers import Options
 
 __all__ = [
@@ -42,9 +40,8 @@ SIGNATURE = "x-twilio-signature"
 METHODS = ("POST", "GET")
 NEEDS_BASE_URL = True
 SECRET_BYTES = 32
-NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 PARAMETERS = ("From", "To", "CallSid")  # of every stream
-EMPTY = Answer(b'<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
+EMPTY = Answer(twiml.NOTHING, "text/xml")
 
 
 def check_secret(_secret: bytes, _options: Options) -> None:
@@ -77,26 +74,17 @@ def answer(delivery: Delivery, options: Options) -> Answer:
     """
     if options.answer is None and not options.numbers:
         return EMPTY
-    form = _first_values(form_bytes(delivery))
-    number = options.number_of(lambda name: form.get(name, ""))
-    said = number.answer(options.answer) if number else options.answer
+    fields = fields_of(delivery)
+    said = options.said(fields.get)
     if said is None:
         return EMPTY
-    response = VoiceResponse()
-    if said.greeting:
-        response.say(_xml(said.greeting), language=said.language or None)
-    if said.pause:
-        response.pause(length=said.pause)
-    connect = Connect()
-    stream = connect.stream(url=said.stream_url or f"wss://{_host(delivery.base_url)}{said.stream_path}")
-    for name in PARAMETERS:
-        stream.parameter(name=name, value=_xml(form.get(name, "")))
-    told = form | _first_values(query_bytes(delivery))
+    parameters = [(name, fields.get(name)) for name in PARAMETERS]
+    query = read_form(query_bytes(delivery))
     for name in said.parameters:
-        if name in told and name not in PARAMETERS:
-            stream.parameter(name=_xml(name), value=_xml(told[name]))
-    response.append(connect)
-    return Answer(str(response).encode(), "text/xml")
+        told = query if name in query.values else fields
+        if name in told.values and name not in PARAMETERS:
+            parameters.append((name, told.get(name)))
+    return Answer(twiml.stream(said, _host(delivery.base_url), parameters), "text/xml")
 
 
 @lru_cache(maxsize=64)
@@ -108,15 +96,5 @@ def _origins(base_url: str) -> tuple[bytes, ...]:
     return tuple(f"{origin}{url.path}".encode() for origin in origins)
 
 
-def _first_values(encoded: bytes) -> dict[str, str]:
-    """Return a form's fields; of a repeated one the first value, as the event's tenant is read from it, too."""
-    return {text_of(name): text_of(value) for name, value in reversed(parse_form(encoded))}
-
-
 def _host(base_url: str) -> str:
     return base_url.partition("://")[2]
-
-
-def _xml(text: str) -> str:
-    """Return *text* without the characters that XML can't carry at all."""
-    return NOT_XML.sub("", text)

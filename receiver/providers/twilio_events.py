@@ -7,7 +7,6 @@ the request, and differ between two events (providers' documentation; tests/vect
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,7 +26,7 @@ from receiver.delivery import (
     unparseable,
     word,
 )
-from receiver.providers.twilio_form import form_bytes, is_form, parse_form, query_bytes, signed_content, text_of
+from receiver.providers.twilio_form import Fields, fields_of, is_form, parse_form, query_bytes, signed_content, text_of
 from receiver.providers.twilio_numbers import Options
 
 FIELDS_MAX = 1000
@@ -37,6 +36,8 @@ INCOMING = re.compile(
     r"(CallSid|AccountSid|ApiVersion|From|To|Caller|Called|Direction|ForwardedFrom|CallerName|StirVerstat"
     r"|CallStatus|(From|To|Caller|Called)(City|State|Zip|Country))"
 )
+# Made once: json.dumps would make one each time.
+encode = json.JSONEncoder(ensure_ascii=False).encode
 SID = re.compile(r"\b(CA|SM|MM)[0-9a-f]{32}\b")
 
 CALL_TYPES = {
@@ -83,34 +84,24 @@ def identify(delivery: Delivery, options: Options) -> list[Identity]:
             return _event_stream(delivery, options)
         except Unparseable as error:
             return [unparseable(delivery, f"twilio: {error}")]
-    pairs = parse_form(form_bytes(delivery))
-    if len(pairs) > FIELDS_MAX:
-        return [unparseable(delivery, f"twilio: expected at most {FIELDS_MAX} form fields, got {len(pairs)}")]
-    fields: dict[str, list[str]] = {}
-    for name, value in pairs:
-        fields.setdefault(text_of(name), []).append(text_of(value))
-    return [_form_event(delivery, fields, options)]
+    fields = fields_of(delivery)
+    if fields.count > FIELDS_MAX:
+        return [unparseable(delivery, f"twilio: expected at most {FIELDS_MAX} form fields, got {fields.count}")]
+    return [_form_event(Form(delivery, fields), options)]
 
 
 # event_type, provider_type, event_id, subject
 Name = tuple[str, str, str, str | None]
 
 
-@dataclass(frozen=True)
 class Form:
-    """The fields of one request, and what else tells it from others."""
+    """The fields of one request, and what else tells it from others. call: the CallSid, "" where there is none."""
 
-    delivery: Delivery
-    fields: dict[str, list[str]]
-
-    def get(self, name: str) -> str:
-        """Return a field's first value, "" where there is none."""
-        return self.fields.get(name, [""])[0]
-
-    @property
-    def call(self) -> str:
-        """The CallSid, "" where there is none."""
-        return self.get("CallSid")
+    def __init__(self, delivery: Delivery, fields: Fields) -> None:
+        self.delivery = delivery
+        self.fields = fields.values
+        self.get = fields.get
+        self.call = fields.get("CallSid")
 
     @property
     def about_call(self) -> str | None:
@@ -128,19 +119,24 @@ class Form:
         return digest_of(self.delivery.target.encode("latin-1", "replace"))[7:39]
 
 
-def _form_event(delivery: Delivery, fields: dict[str, list[str]], options: Options) -> Identity:
-    form = Form(delivery, fields)
-    event_type, provider_type, event_id, subject = next(filter(None, (kind(form) for kind in KINDS)))
-    payload = {name: values[0] if len(values) == 1 else values for name, values in fields.items()}
+def _form_event(form: Form, options: Options) -> Identity:
+    event_type, provider_type, event_id, subject = _name(form)
     return Identity(
         event_id,
         event_type,
         word(provider_type),
         subject,
         from_text(form.get("Timestamp")),
-        json.dumps(payload, ensure_ascii=False),
-        app_id=options.tenant(form.get, _named(delivery)),
+        encode(form.fields),
+        app_id=options.tenant(form.get, _named(form.delivery)) if options.numbers else None,
     )
+
+
+def _name(form: Form) -> Name:
+    for field, kind in KINDS:
+        if field in form.fields and (name := kind(form)):
+            return name
+    return "other", form.get("StatusCallbackEvent") or form.get("CallStatus"), form.digest, form.about_call
 
 
 def _transcription(form: Form) -> Name | None:
@@ -237,25 +233,23 @@ def _answered_by(form: Form) -> Name | None:
     return "call.amd", f"amd:{answered_by}", key(form.call, "amd", answered_by), form.about_call
 
 
-def _other(form: Form) -> Name:
-    return "other", form.get("StatusCallbackEvent") or form.get("CallStatus"), form.digest, form.about_call
-
-
-# In this order: several kinds of request carry CallSid and CallStatus besides their own fields.
-KINDS: tuple[Callable[[Form], Name | None], ...] = (
-    _transcription,
-    _recording,
-    _stream,
-    _dial_action,
-    _record_action,
-    _gather_action,
-    _debugger,
-    _message,
-    _progress,
-    _incoming,
-    _status,
-    _answered_by,
-    _other,
+# Each with a field without which a request isn't one. In this order: several carry CallSid and CallStatus besides.
+KINDS: tuple[tuple[str, Callable[[Form], Name | None]], ...] = (
+    ("TranscriptionSid", _transcription),
+    ("RecordingSid", _recording),
+    ("StreamSid", _stream),
+    ("DialCallStatus", _dial_action),
+    ("RecordingUrl", _record_action),
+    ("Digits", _gather_action),
+    ("SpeechResult", _gather_action),
+    ("PayloadType", _debugger),
+    ("MessageSid", _message),
+    ("SmsSid", _message),
+    ("SequenceNumber", _progress),
+    ("CallbackSource", _progress),
+    ("CallSid", _incoming),
+    ("CallSid", _status),
+    ("AnsweredBy", _answered_by),
 )
 
 
@@ -274,7 +268,7 @@ def _event_stream(delivery: Delivery, options: Options) -> list[Identity]:
 
 
 def _cloud_event(delivery: Delivery, element: Any, options: Options) -> Identity:
-    payload = json.dumps(element, ensure_ascii=False)
+    payload = encode(element)
     if not isinstance(element, dict):
         reason = f"twilio: expected a CloudEvent object, got {type(element).__name__}"
         return Identity(digest_of(payload.encode()), "unparseable", parse_error=reason)
@@ -293,7 +287,7 @@ def _cloud_event(delivery: Delivery, element: Any, options: Options) -> Identity
         _subject_in(sid or word(element.get("source"))),
         first_of((from_text(element.get("time")), from_epoch(element.get("time")))),
         payload,
-        app_id=options.tenant(partial(_cloud_field, element), _named(delivery)),
+        app_id=options.tenant(partial(_cloud_field, element), _named(delivery)) if options.numbers else None,
     )
 
 

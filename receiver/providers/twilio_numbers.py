@@ -79,6 +79,21 @@ class Options(BaseModel):
         """The source's numbers by what Twilio calls them."""
         return {one.number: one for one in self.numbers}
 
+    @cached_property
+    def said_by_number(self) -> dict[str, Stream | None]:
+        """What a call of each number is answered with."""
+        return {one.number: one.answer(self.answer) for one in self.numbers}
+
+    @cached_property
+    def tenants(self) -> frozenset[str]:
+        """The numbers' tenants."""
+        return frozenset(one.app_id for one in self.numbers)
+
+    def said(self, field: Callable[[str], str]) -> Stream | None:
+        """Return what a call is answered with, None where nobody says anything; *field* as number_of's."""
+        number = self.number_of(field)
+        return self.said_by_number[number.number] if number else self.answer
+
     def number_of(self, field: Callable[[str], str]) -> Number | None:
         """Return which of the source's numbers a request is about; *field* gives a form's value, "" for none.
 
@@ -98,4 +113,4 @@ class Options(BaseModel):
         """
         if number := self.number_of(field):
             return number.app_id
-        return named if any(number.app_id == named for number in self.numbers) else None
+        return named if named in self.tenants else None

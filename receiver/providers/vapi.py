@@ -65,6 +65,9 @@ class Hmac(BaseModel):
         return self
 
 
+DEFAULT_HMAC = Hmac()
+
+
 class Options(BaseModel):
     """How one server URL is authenticated, and what an assistant-request is answered with."""
 
@@ -94,8 +97,8 @@ def verify(delivery: Delivery, secret: bytes, options: Options, now: float) -> N
     """
     if options.hmac:
         _verify_hmac(delivery, secret, options.hmac, now)
-    elif not options.header_name and Hmac().signature_header in delivery.headers:
-        _verify_hmac(delivery, secret, Hmac(), now)
+    elif not options.header_name and DEFAULT_HMAC.signature_header in delivery.headers:
+        _verify_hmac(delivery, secret, DEFAULT_HMAC, now)
     else:
         _verify_secret(delivery, secret, options)
 
@@ -157,6 +160,17 @@ def _verify_hmac(delivery: Delivery, secret: bytes, scheme: Hmac, now: float) ->
 
 def signature(delivery: Delivery, secret: bytes, scheme: Hmac, timestamp: str) -> str:
     """Return the value of the signature's header for these bytes and that time."""
+    if scheme.payload_format == DEFAULT_HMAC.payload_format:
+        text = b"%b.%b" % (timestamp.encode(), delivery.body)
+    else:
+        text = _signed(delivery, scheme, timestamp)
+    raw_key = b64decode(secret.removeprefix(b"whsec_")) if scheme.secret_is_base64 else secret
+    digest = hmac.digest(raw_key, text, scheme.algorithm)
+    encoded = digest.hex() if scheme.signature_encoding == "hex" else b64encode(digest).decode()
+    return scheme.signature_prefix + encoded
+
+
+def _signed(delivery: Delivery, scheme: Hmac, timestamp: str) -> bytes:
     message_id = delivery.headers.get(scheme.message_id_header.lower(), "")
     values = {
         "timestamp": timestamp.encode(),
@@ -167,8 +181,4 @@ def signature(delivery: Delivery, secret: bytes, scheme: Hmac, timestamp: str) -
     }
     # One pass, so that a body that holds "{url}" stays what it is.
     pieces = re.split(r"\{(timestamp|body|method|url|svix-id)\}", scheme.payload_format)
-    text = b"".join(values[piece] if i % 2 else piece.encode() for i, piece in enumerate(pieces))
-    raw_key = b64decode(secret.removeprefix(b"whsec_")) if scheme.secret_is_base64 else secret
-    digest = hmac.digest(raw_key, text, scheme.algorithm)
-    encoded = digest.hex() if scheme.signature_encoding == "hex" else b64encode(digest).decode()
-    return scheme.signature_prefix + encoded
+    return b"".join(values[piece] if i % 2 else piece.encode() for i, piece in enumerate(pieces))
