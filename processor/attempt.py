@@ -11,6 +11,7 @@ from psycopg import Connection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from processor.arrays import array
 from processor.backoff import backoff
 from processor.event import Discard, Event, RetryLater
 from processor.failure import describe
@@ -90,10 +91,10 @@ def record(conn: Connection, outcomes: list[Outcome], lease: int | None = None) 
         chosen = [outcome for outcome in outcomes if outcome.result == result]
         if chosen:
             names = {
-                "ids": [outcome.event.id for outcome in chosen],
+                "ids": array(outcome.event.id for outcome in chosen),
                 "outcome": result,
-                "durations": [outcome.seconds for outcome in chosen],
-                "versions": [version(outcome.handlers) for outcome in chosen],
+                "durations": array(outcome.seconds for outcome in chosen),
+                "versions": array(version(outcome.handlers) for outcome in chosen),
             }
             conn.execute(load("mark_processed"), names)
     for outcome in outcomes:

@@ -2,10 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
 
 RETRY_LATER_MAX = 366 * 24 * 3600
@@ -13,9 +14,18 @@ RETRY_LATER_MAX = 366 * 24 * 3600
 WORD = re.compile(r"(?!.*\d{5})[A-Za-z0-9._:/-]{0,80}")
 
 
-@dataclass(frozen=True, slots=True)
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= 4000 else Decimal(digits)
+
+
+DECODER = json.JSONDecoder(parse_int=_integer)
+
+
+@dataclass(frozen=True)
 class Event:
     """One claimed row of webhook_events.
+
+    headers and payload are read from their JSON when a handler first looks at them, and kept.
 
     payload is what the body's JSON or form holds: for a form a dict of names to text, or to a list where
     a name repeats; None where the body does not parse (parse_error says why; body has the bytes).
@@ -44,6 +54,21 @@ class Event:
     replays: int
     suspect: bool = False
     lease: int | None = None
+
+    @classmethod
+    def of(cls, columns: Iterable[tuple[str, Any]]) -> Self:
+        """Make one of its fields; instead of headers and payload: headers_json and payload_json, as text."""
+        event = object.__new__(cls)
+        # Past __init__, which sets twenty fields of a frozen class one by one.
+        event.__dict__.update(columns)
+        return event
+
+    if not TYPE_CHECKING:  # it would answer for misspelt fields, too
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("headers", "payload") or f"{name}_json" not in self.__dict__:
+                raise AttributeError(f"event: no field {name!r}")
+            return self.__dict__.setdefault(name, read_payload(self.__dict__[f"{name}_json"]))
 
     @property
     def subject_id(self) -> str:
@@ -75,12 +100,8 @@ def read_payload(text: str | None) -> Any:
 
     An integer of more digits than Python takes is a Decimal; JSON nested beyond Python's depth is None.
     """
-
-    def integer(digits: str) -> int | Decimal:
-        return int(digits) if len(digits) <= 4000 else Decimal(digits)
-
     try:
-        return None if text is None else json.loads(text, parse_int=integer)
+        return None if text is None else DECODER.decode(text)
     except RecursionError:
         return None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import Connection, IsolationLevel
 
+from processor.arrays import array
 from sql import load
 
 
@@ -69,7 +70,7 @@ class Session:
     def begin(self, run_id: int, ids: list[int]) -> None:
         """Commit that these events are about to run."""
         if self.control:
-            names = {"run_id": run_id, "worker": worker_name(), "ids": ids}
+            names = {"run_id": run_id, "worker": worker_name(), "ids": array(ids)}
             self.control.execute(load("begin_run"), names)
 
     def give_up(self, run_id: int) -> None:

@@ -2,11 +2,12 @@
 --
 -- in   ids bigint[]; outcome text: handled | no_handler; durations real[] (seconds), versions text[]: an element an event
 -- out  nothing; fewer rows than ids only where a handler completed or removed an event itself
-UPDATE webhook_events AS event
+UPDATE webhook_events
    SET processed_at = clock_timestamp(), outcome = %(outcome)s, last_error = NULL,
        suspect = false, parked = false, yields_at = NULL, lease = NULL,
-       seconds = done.seconds, handler_version = done.version,
+       -- By its place in the lists: a join would look each row up by itself.
+       seconds = (%(durations)s::real[])[array_position(%(ids)s::bigint[], id)],
+       handler_version = (%(versions)s::text[])[array_position(%(ids)s::bigint[], id)],
        -- A leased one's attempt was counted with its lease.
-       attempts = least(event.attempts, 2147483646) + (%(outcome)s = 'handled' AND event.lease IS NULL)::integer
-  FROM unnest(%(ids)s::bigint[], %(durations)s::real[], %(versions)s::text[]) AS done (id, seconds, version)
- WHERE event.id = done.id AND event.processed_at IS NULL AND event.dead_at IS NULL;
+       attempts = least(attempts, 2147483646) + (%(outcome)s = 'handled' AND lease IS NULL)::integer
+ WHERE id = ANY (%(ids)s::bigint[]) AND processed_at IS NULL AND dead_at IS NULL;

@@ -6,7 +6,7 @@
 --
 -- Attempts that were written by hand may be as many as the column holds; they are counted up to there, not past it.
 SELECT id, app_id, source, provider, event_id, event_type, provider_type, subject, method, url,
-       headers::text AS headers, body, payload::text AS payload, parse_error, occurred_at, received_at,
+       headers::text AS headers_json, body, payload::text AS payload_json, parse_error, occurred_at, received_at,
        least(attempts, 2147483646) + 1 AS attempt, replays, suspect, lease
   FROM webhook_events
  WHERE id = ANY (%(ids)s::bigint[])

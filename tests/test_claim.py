@@ -89,6 +89,23 @@ def test_a_suspect_is_run_alone_also_amid_its_subject(db, worker):
     assert taken == [[first], [suspect], [last]], "or its crash would be blamed on nobody"
 
 
+def test_a_claim_takes_the_oldest_events_with_those_of_their_subjects(db, worker):
+    ids = [add(db, subject=f"call/{number // 50 * 10 + number % 10}") for number in range(100)]
+
+    taken = [outcome.event.id for outcome in worker.batch(Session(db, None), 50).outcomes]
+
+    assert taken == ids[:50], "ten subjects are read and locked for it, not fifty"
+
+
+def test_a_subject_with_many_events_due_leaves_room_for_those_behind_it(db, worker):
+    flood = [add(db, subject="call/1") for _ in range(60)]
+    others = [add(db) for _ in range(40)]
+
+    taken = [outcome.event.id for outcome in worker.batch(Session(db, None), 50).outcomes]
+
+    assert taken == flood[:20] + others[:30]
+
+
 def test_one_claim_parks_no_more_than_a_thousand_followers(db, worker):
     add(db, subject="call/1", next_attempt_at="2100-01-01")
     db.execute(

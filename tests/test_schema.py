@@ -106,6 +106,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0015 reminders",
             "0016 proofs_and_tombstones",
             "0017 quarantine",
+            "0018 claim_by_age",
             "0019 insert_many",
         ]
         assert migrations.migrate(conn) == []
