@@ -14,7 +14,7 @@ FIELDS_MAX = 100
 CHUNKS_MAX = 10_000  # of one body; a sender of bytes one by one costs more than he sends
 READ = 64 * 1024  # bytes taken at once
 BREATH = 100  # chunks after which the other connections get a turn
-ORIGIN = re.compile(rb"(?i)https?://[^/?#]*")  # of a target in absolute form
+ORIGIN = re.compile(rb"(?i)\Ahttps?://[^/?#]*")  # of a target in absolute form
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
 
 
