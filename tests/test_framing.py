@@ -11,7 +11,7 @@ import pytest
 
 from tests.http_receiver import rows
 from tests.receiver_fixtures import connection, db, receiver, start
-from tests.signing import reminder
+from tests.signing import reminder, twilio
 
 __all__ = ["connection", "db", "receiver", "start"]
 
@@ -177,6 +177,12 @@ def test_f_14_a_websocket_and_a_tunnel_are_methods_not_taken(receiver, db):
 def test_f_15_a_target_with_its_origin_is_its_path(origin, receiver, db):
     assert answers(receiver, head(SIGNATURE, LENGTH, target=origin + SENT.target) + SENT.body) == [200]
     assert answers(receiver, head(SIGNATURE, LENGTH, target=origin + "/nowhere") + SENT.body) == [401]
+
+
+def test_f_15_an_address_within_the_query_stays_in_it(receiver, db):
+    sent = twilio([("CallSid", "CA1")], "/webhooks/twilio/voice/status?next=https://example.com/b")
+
+    assert sent.to(receiver).status == 200, "it is part of what is signed"
 
 
 def test_f_15_no_other_form_is_a_path(receiver, db):
