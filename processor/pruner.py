@@ -12,9 +12,9 @@ from functools import partial
 import psycopg
 from psycopg import Connection
 
-from processor.children import fork, hear
 from processor.failure import describe
 from processor.prune import Ages, Prune
+from sql.fork import fork, hear
 
 log = logging.getLogger("processor")
 

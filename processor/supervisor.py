@@ -17,7 +17,6 @@ import psycopg
 from psycopg import Connection
 
 from processor.backoff import backoff
-from processor.children import fork, hear
 from processor.failure import describe
 from processor.loop import CRASHES_MAX, Processor
 from processor.outcome import log_crashes
@@ -25,6 +24,7 @@ from processor.page import AtWork, Page
 from processor.registry import HANDLERS
 from processor.session import worker_name
 from sql import load
+from sql.fork import fork, hear
 
 log = logging.getLogger("processor")
 
