@@ -170,7 +170,7 @@ class Store:
     async def _insert(self, conn: AsyncConnection, row: dict[str, object], until: float, *, tried: bool) -> Saved:
         saved = await insert(conn, row, tried=tried, until=until)
         if not saved.duplicate:
-            self.wakeup.stored.set()
+            self.wakeup.tell()
         return saved
 
     def _forget(self, task: asyncio.Task[list[Saved]]) -> None:
