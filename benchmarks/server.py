@@ -30,8 +30,15 @@ def server() -> Iterator[str]:
 @contextmanager
 def database() -> Iterator[str]:
     """Yield the DSN of an empty database on that server, whose user may create one; it is dropped afterwards."""
+    with server() as dsn, empty_database(dsn) as own:
+        yield own
+
+
+@contextmanager
+def empty_database(dsn: str) -> Iterator[str]:
+    """Yield the DSN of an empty database beside that of *dsn*; it is dropped afterwards."""
     name = f"inbox_benchmark_{os.getpid()}"
-    with server() as dsn, psycopg.connect(dsn, autocommit=True) as admin:
+    with psycopg.connect(dsn, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         try:
             yield make_conninfo(dsn, dbname=name)
