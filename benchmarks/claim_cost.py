@@ -29,7 +29,7 @@ TYPE = "benchmark.event"
 EVENTS: LiteralString = """
     INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload, body,
                                 received_at, next_attempt_at, processed_at, outcome)
-    SELECT 'benchmark', 'twilio', md5(%(name)s || n), 'benchmark.event',
+    SELECT 'benchmark', 'twilio', md5(%(name)s || n), %(type)s,
            %(name)s || '/' || (n / 50 * 10 + n %% 10), jsonb_build_object('n', n, 'pad', repeat('x', 600)),
            convert_to(repeat('x', 600), 'UTF8'), at, at,
            CASE WHEN %(done)s THEN at END, CASE WHEN %(done)s THEN 'handled' END
@@ -43,9 +43,11 @@ def do_nothing(event: object, conn: object) -> None:
     """Handle an event of the benchmark."""
 
 
-def add(conn: Connection, name: str, count: int, *, done: bool = False, age: str = "1 minute") -> None:
+def add(  # noqa: PLR0913 - one argument a column
+    conn: Connection, name: str, count: int, *, done: bool = False, age: str = "1 minute", event_type: str = TYPE
+) -> None:
     """Store so many events, the last of them so old."""
-    conn.execute(EVENTS, {"name": name, "count": count, "done": done, "age": age})
+    conn.execute(EVENTS, {"name": name, "count": count, "done": done, "age": age, "type": event_type})
 
 
 def settle(conn: Connection) -> None:
