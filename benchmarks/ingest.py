@@ -30,7 +30,6 @@ from benchmarks.server import empty_database, server
 from benchmarks.usage import cpu_seconds, server_of
 
 FASTEST = 15_000  # requests a second that are prepared
-WARM_UP = 1_000  # of them, not counted
 LARGE_EVERY = 20  # of the mixed bodies
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "pgqueuer", "asyncpg", "procrastinate", "celery", "redis")
 BASE = "bare Starlette"
@@ -48,6 +47,7 @@ OPEN = {"answers": "", "p50": "ms", "p99": "ms", "max": "ms"}
 @click.option("--connections", default=32, show_default=True, help="Of each closed loop.")
 @click.option("--rate", default=300.0, show_default=True, help="Of the open loop, a second; 0: without it.")
 @click.option("--open-seconds", default=20.0, show_default=True, help="Of each open loop.")
+@click.option("--warm-up", default=1000, show_default=True, help="Requests to each server that are not counted.")
 @click.option("--only", multiple=True, type=click.Choice([*DOORS, PGBENCH]), help="This server; may be repeated.")
 @click.option("--write", is_flag=True, help="Write docs/benchmarks/ingest.json and .svg.")
 def main(  # noqa: PLR0913 - one argument an option
@@ -57,17 +57,18 @@ def main(  # noqa: PLR0913 - one argument an option
     connections: int,
     rate: float,
     open_seconds: float,
+    warm_up: int,
     only: tuple[str, ...],
     write: bool,
 ) -> None:
     """Measure, and print the tables."""
     command = shlex.join(["python", "-m", "benchmarks.ingest", *sys.argv[1:]])
     with server() as dsn, tempfile.TemporaryDirectory(prefix="webhook-inbox-") as directory:
-        bench = Ingest(dsn, Path(directory), connections, seconds)
+        bench = Ingest(dsn, Path(directory), connections, seconds, warm_up)
         cases = {name: partial(bench.closed, name) for name in DOORS} | {PGBENCH: bench.pgbench}
         chosen = {name: case for name, case in cases.items() if not only or name in only}
         title = f"Closed loop, {connections} connections, 1 KB"
-        tables = [Table(title, CLOSED, interleaved(chosen, rounds), (("req/s"), BASE), ("req/s", "p99"))]
+        tables = [Table(title, CLOSED, interleaved(chosen, rounds), ("req/s", BASE), ("req/s", "p99"))]
         if rate:
             opened = {
                 f"{name}, {kind}": partial(bench.open, name, rate, open_seconds, mixed=mixed)
@@ -82,13 +83,14 @@ def main(  # noqa: PLR0913 - one argument an option
 class Ingest:
     """The measurements, on one PostgreSQL; in *directory* go the requests and the logs."""
 
-    def __init__(self, dsn: str, directory: Path, connections: int, seconds: float) -> None:
+    def __init__(self, dsn: str, directory: Path, connections: int, seconds: float, warm_up: int) -> None:
         self.dsn = dsn
         self.postgres = server_of(dsn)
         self.directory = directory
         self.connections = connections
         self.seconds = seconds
-        self.prepared = Prepared(directory / "requests", WARM_UP + round(FASTEST * max(1.0, seconds)))
+        self.warm_up = warm_up
+        self.prepared = Prepared(directory / "requests", self.warm_up + round(FASTEST * max(1.0, seconds)))
 
     @contextmanager
     def started(self, name: str) -> Iterator[Door]:
@@ -96,22 +98,22 @@ class Ingest:
         with psycopg.connect(self.dsn, autocommit=True) as conn:
             conn.execute("CHECKPOINT")  # so that it meets nobody's round in particular
         with empty_database(self.dsn) as own, DOORS[name](own, self.directory / "log") as door:
-            load.open_loop(door.port, self.prepared.read(0, WARM_UP), WARM_UP)
+            load.each(door.port, self.prepared.read(0, self.warm_up), self.connections)
             yield door
 
     def closed(self, name: str) -> Measures:
         """Return what one server does with new events, and with the same again."""
         with self.started(name) as door:
-            first = self._counted(name, door, (WARM_UP, self.prepared.count - WARM_UP))
+            first = self._counted(name, door, (self.warm_up, self.prepared.count - self.warm_up))
             if not door.knows_duplicates or not door.stored:
                 return first
             events, written = door.stored(), door.repeated and door.repeated()
             # What was cut off at the end may not have been stored, or be stored only now.
-            span = WARM_UP, events - WARM_UP - self.connections
+            span = self.warm_up, events - self.warm_up - self.connections
             again = load.closed(door.port, self.prepared, self.connections, self.seconds, span)
-            self._check(f"{name}: duplicates stored as events", 0, door.stored() - events, self.connections)
+            check(f"{name}: duplicates stored as events", 0, door.stored() - events, self.connections)
             if door.repeated and written is not None:
-                self._check(f"{name}: duplicates", again.count, door.repeated() - written, self.connections)
+                check(f"{name}: duplicates", again.count, door.repeated() - written, self.connections)
             rate = again.count / again.seconds
             return {**first, "again": rate, "again ÷ first": rate / first["req/s"]}
 
@@ -122,14 +124,9 @@ class Ingest:
         found = load.closed(door.port, self.prepared, self.connections, self.seconds, span)
         spent = [1e6 * (after - since) / found.count for after, since in zip(self._cpu(door), cpu, strict=True)]
         if door.stored:
-            self._check(f"{name}: events", found.count, door.stored() - before, self.connections)
+            check(f"{name}: events", found.count, door.stored() - before, self.connections)
         measures = {"req/s": found.count / found.seconds, "p50": found.p50, "p99": found.p99, "max": found.max}
         return measures | dict(zip(("server", "PostgreSQL"), spent, strict=False))
-
-    def _check(self, what: str, answers: int, stored: int, cut_off: int) -> None:
-        """Raise SystemExit unless as many are stored as were answered, and at most *cut_off* more, at the end."""
-        if not answers <= stored <= answers + cut_off:
-            raise SystemExit(f"error: {what}: expected {answers}, or up to {cut_off} more, got {stored}")
 
     def _cpu(self, door: Door) -> list[float]:
         """Return the processor seconds until now: the server's, PostgreSQL's where it runs here."""
@@ -137,20 +134,26 @@ class Ingest:
 
     def open(self, name: str, rate: float, seconds: float, *, mixed: bool) -> Measures:
         """Return how long answers take at a fixed rate, with each so many'th body large where *mixed*."""
-        requests: Sequence[bytes] = self.prepared.read(WARM_UP, round(rate * seconds))
+        requests: Sequence[bytes] = self.prepared.read(self.warm_up, round(rate * seconds))
         if mixed:
             requests = [one if number % LARGE_EVERY else large(number) for number, one in enumerate(requests)]
         with self.started(name) as door:
             before = door.stored() if door.stored else 0
             found = load.open_loop(door.port, requests, rate)
             if door.stored:
-                self._check(f"{name}: events", found.count, door.stored() - before, 0)
+                check(f"{name}: events", found.count, door.stored() - before, 0)
         return {"answers": found.count, "p50": found.p50, "p99": found.p99, "max": found.max}
 
     def pgbench(self) -> Measures:
         """Return what PostgreSQL does by itself."""
         with empty_database(self.dsn) as own:
             return pgbench.inserts(own, self.directory, self.connections, self.seconds)
+
+
+def check(what: str, answers: int, stored: int, cut_off: int) -> None:
+    """Raise SystemExit unless as many are stored as were answered 2xx, and at most *cut_off* more, at the end."""
+    if not answers <= stored <= answers + cut_off:
+        raise SystemExit(f"error: {what}: expected {answers}, or up to {cut_off} more, got {stored}")
 
 
 if __name__ == "__main__":

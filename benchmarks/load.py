@@ -11,8 +11,9 @@ import selectors
 import shutil
 import statistics
 import subprocess
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle, takewhile
 from pathlib import Path
 from time import perf_counter
 
@@ -45,27 +46,35 @@ def closed(port: int, prepared: Prepared, connections: int, seconds: float, span
     """
     if shutil.which("wrk") and seconds >= 1:
         return _wrk(port, prepared, connections, round(seconds), span)
-    requests = prepared.read(*span)
     until = perf_counter() + seconds
+    return _clients(port, takewhile(lambda _: perf_counter() < until, cycle(prepared.read(*span))), connections)
+
+
+def each(port: int, requests: Iterable[bytes], connections: int) -> Answered:
+    """Send each of *requests* once, in a closed loop. Raises Failed."""
+    return _clients(port, iter(requests), connections)
+
+
+def _clients(port: int, requests: Iterator[bytes], connections: int) -> Answered:
+    """Send *requests*, each connection its next at the answer."""
 
     async def send() -> list[float]:
-        rest = iter(range(10**12))
         times: list[float] = []
 
         async def client() -> None:
             connection = await Connection.open(port)
-            while perf_counter() < until:
+            for request in requests:
                 began = perf_counter()
-                await connection.exchange(requests[next(rest) % len(requests)])
+                await connection.exchange(request)
                 times.append(perf_counter() - began)
             connection.close()
 
-        async with asyncio.TaskGroup() as clients:
-            for _ in range(connections):
-                clients.create_task(client())
+        await asyncio.gather(*(client() for _ in range(connections)))
         return times
 
-    return answered(_run(send), seconds)
+    began = perf_counter()
+    times = _run(send)
+    return answered(times, perf_counter() - began)
 
 
 def _wrk(port: int, prepared: Prepared, connections: int, seconds: int, span: tuple[int, int]) -> Answered:
@@ -109,17 +118,13 @@ def open_loop(port: int, requests: Sequence[bytes], rate: float) -> Answered:
     return answered(_run(send), len(requests) / rate)
 
 
-def _run(send: Callable[[], Awaitable[list[float]]]) -> list[float]:
+def _run(send: Callable[[], Coroutine[None, None, list[float]]]) -> list[float]:
     """Run it without the collector's pauses, and on select(), whose time-outs are not whole milliseconds as epoll's."""
-
-    async def whole() -> list[float]:
-        return await send()
-
     gc.collect()
     gc.disable()
     try:
         with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-            return runner.run(whole())
+            return runner.run(send())
     finally:
         gc.enable()
 

@@ -33,13 +33,13 @@ FIELDS = {
 NUMBER = "#" * 32  # where the event's number goes
 
 
-def small(first: int, count: int) -> Iterator[bytes]:
-    """Yield so many of Twilio's callbacks with a body of SMALL bytes, signed, each of another call; all of one length.
+def small(first: int, count: int, size: int = SMALL) -> Iterator[bytes]:
+    """Yield so many of Twilio's callbacks with a body of *size* bytes, signed, each of another call; all of one length.
 
     *first*: number of the first call.
     """
     form = urlencode(FIELDS, safe="#")
-    pad = "x" * (SMALL - len(form) - len("&StirPassportToken="))
+    pad = "x" * (size - len(form) - len("&StirPassportToken="))
     body = f"{form}&StirPassportToken={pad}"
     signed = "".join(name + value for name, value in sorted({**FIELDS, "StirPassportToken": pad}.items()))
     before, after = (BASE_URL + PATH + signed).encode().split(NUMBER.encode())
@@ -50,7 +50,7 @@ def small(first: int, count: int) -> Iterator[bytes]:
         yield (
             b"POST %s HTTP/1.1\r\nHost: hooks.example.com\r\nContent-Type: application/x-www-form-urlencoded\r\n"
             b"Content-Length: %d\r\nX-Twilio-Signature: %s\r\n\r\n%s%s%s"
-        ) % (PATH.encode(), SMALL, signature, head, number, tail)
+        ) % (PATH.encode(), size, signature, head, number, tail)
 
 
 def large(number: int) -> bytes:
@@ -70,11 +70,10 @@ def large(number: int) -> bytes:
 class Prepared:
     """A file of small requests of one length each, one behind the other."""
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path, count: int, *, first: int = 0, size: int = SMALL) -> None:
         self.path, self.count = path, count
         with path.open("wb") as file:
-            for request in small(0, count):
-                file.write(request)
+            file.writelines(small(first, count, size))
         self.size = path.stat().st_size // count
 
     def read(self, first: int, count: int) -> list[bytes]:

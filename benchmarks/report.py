@@ -32,30 +32,35 @@ class Table:
     over: tuple[str, str] | None = None
     drawn: tuple[str, ...] = ()
 
-    def medians(self) -> dict[str, Measures]:
-        """Return each row's medians by column; a ratio is the median of the rounds' ratios."""
-        return {
-            name: {
-                column: statistics.median(one[column] for one in rounds)
-                for column in self.columns
-                if all(column in one for one in rounds)
-            }
-            | self._ratio(rounds)
-            for name, rounds in self.rounds.items()
-        }
+    @property
+    def shown(self) -> dict[str, str]:
+        """The columns with their units, and the ratio beside what it is of."""
+        column, base = self.over or ("", "")
+        shown = {}
+        for name, unit in self.columns.items():
+            shown[name] = unit
+            if name == column and base in self.rounds:
+                shown[f"÷ {base}"] = ""
+        return shown
 
-    def _ratio(self, rounds: list[Measures]) -> Measures:
-        if not self.over or self.over[1] not in self.rounds:
-            return {}
-        column, base = self.over
-        pairs = zip(rounds, self.rounds[base], strict=True)
-        return {f"÷ {base}": statistics.median(one[column] / other[column] for one, other in pairs)}
+    def medians(self) -> dict[str, Measures]:
+        """Return each row's medians by column, of those that it has; a ratio is the median of the rounds' ratios."""
+        found = {}
+        for name, rounds in self.rounds.items():
+            every = list(map(self._with_ratio, rounds, self.rounds.get(self.over[1], rounds) if self.over else rounds))
+            columns = [column for column in self.shown if all(column in one for one in every)]
+            found[name] = {column: statistics.median(one[column] for one in every) for column in columns}
+        return found
+
+    def _with_ratio(self, one: Measures, base: Measures) -> Measures:
+        column, name = self.over or ("", "")
+        return one | {f"÷ {name}": one[column] / base[column]} if column in one and column in base else one
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON holds it."""
         return {
             "title": self.title,
-            "columns": self.columns,
+            "columns": self.shown,
             "medians": {name: _rounded(one) for name, one in self.medians().items()},
             "rounds": {name: [_rounded(one) for one in rounds] for name, rounds in self.rounds.items()},
         }
@@ -93,7 +98,7 @@ class Report:
             click.echo(f"\n{table['title']}\n{text(table)}")
         click.echo("\n" + "\n".join(f"{name}: {value}" for name, value in self.conditions.items()))
         if write:
-            DIRECTORY.mkdir(exist_ok=True)
+            DIRECTORY.mkdir(parents=True, exist_ok=True)
             document = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
             (DIRECTORY / f"{self.name}.json").write_text(document, encoding="utf-8")
             panels = [panel for table in self.tables for panel in table.panels()]
@@ -102,11 +107,12 @@ class Report:
 
 def text(table: dict[str, Any]) -> str:
     """Return a table of the JSON in Markdown, its columns in line; a figure that a row lacks is blank."""
-    columns = list(dict.fromkeys(column for row in table["medians"].values() for column in row))
-    units = {column: f"{column}, {unit}" if unit else column for column, unit in table["columns"].items()}
-    lines = [["", *(units.get(column, column) for column in columns)]]
+    units = {
+        name: unit for name, unit in table["columns"].items() if any(name in row for row in table["medians"].values())
+    }
+    lines = [["", *(f"{column}, {unit}" if unit else column for column, unit in units.items())]]
     for name, row in table["medians"].items():
-        lines.append([name, *(figure(row[column]) if column in row else "" for column in columns)])
+        lines.append([name, *(figure(row[column]) if column in row else "" for column in units)])
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     rows = [[lines[0][0].ljust(widths[0]), *map(str.rjust, lines[0][1:], widths[1:])]]
     rows.append(["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])])

@@ -75,11 +75,11 @@ def responds(port: int) -> bool:
         connection.close()
 
 
-def wait_for(true: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(true: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, deadline: float = DEADLINE) -> None:
     """Wait until *true()*. Raises SystemExit when the process has ended, or the deadline is over."""
-    until = time.monotonic() + DEADLINE
+    until = time.monotonic() + deadline
     while not true():
         if process.poll() is not None or time.monotonic() > until:
             last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-10:])
-            raise SystemExit(f"error: not up after {DEADLINE:g} s, or ended: {process.args!r}; its log ends:\n{last}")
+            raise SystemExit(f"error: still not so after {deadline:g} s, or ended: {process.args!r}; its log:\n{last}")
         time.sleep(0.02)
