@@ -2,8 +2,8 @@
 
     python -m benchmarks.drain [--events 20000] [--rounds 3] [--seconds 10] [--only ours] [--write]
 
-Each queue gets so many jobs of 600 bytes, five of each subject, and is vacuumed; then one worker process is started, and
-timed from its first job's start until none is left: so the time of starting is nobody's. A handler does nothing, or
+Each queue gets so many jobs of 600 bytes, five of each subject, and is vacuumed; then one worker process is started,
+and timed from its first job's start until none is left: so the time of starting is nobody's. A handler does nothing, or
 upserts one row, by the same statement everywhere; the rows are counted afterwards. Who isn't done after --seconds is
 stopped there, and its rate is that of what it had done. Each is on a database of its own in one PostgreSQL, with
 fsync. DATABASE_URL: a server whose user may create databases; without it a private PostgreSQL is started.

@@ -105,12 +105,13 @@ def celery(dsn: str, directory: Path, kind: str, count: int) -> Iterator[Queue]:
 def store(command: list[str], environ: Mapping[str, str], directory: Path, kind: str, count: int) -> None:
     """Have a script store so many jobs. Raises SystemExit with what it said where it fails."""
     everything = {**os.environ, **environ}
-    result = subprocess.run(
-        [*command, "store", kind, str(count)], env=everything, cwd=serving.ROOT, capture_output=True, check=False
-    )
-    (directory / "log").open("ab").write(result.stderr)
+    with (directory / "log").open("ab") as log:
+        result = subprocess.run(
+            [*command, "store", kind, str(count)], env=everything, cwd=serving.ROOT, stderr=log, check=False
+        )
     if result.returncode:
-        raise SystemExit(f"error: {command[-1]} store: exit {result.returncode}\n{result.stderr.decode()[-2000:]}")
+        said = (directory / "log").read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise SystemExit(f"error: {command[-1]} store: exit {result.returncode}; it said:\n{said}")
 
 
 def counted(dsn: str, jobs: str) -> Callable[[], int]:
