@@ -9,11 +9,10 @@ import gc
 import json
 import selectors
 import shutil
-import statistics
 import subprocess
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, takewhile
+from itertools import chain, cycle, islice, takewhile
 from pathlib import Path
 from time import perf_counter
 
@@ -46,8 +45,10 @@ def closed(port: int, prepared: Prepared, connections: int, seconds: float, span
     """
     if shutil.which("wrk") and seconds >= 1:
         return _wrk(port, prepared, connections, round(seconds), span)
-    until = perf_counter() + seconds
-    return _clients(port, takewhile(lambda _: perf_counter() < until, cycle(prepared.read(*span))), connections)
+    requests, until = cycle(prepared.read(*span)), perf_counter() + seconds
+    # One on each connection, however long that takes.
+    ever = chain(islice(requests, connections), takewhile(lambda _: perf_counter() < until, requests))
+    return _clients(port, ever, connections)
 
 
 def each(port: int, requests: Iterable[bytes], connections: int) -> Answered:
@@ -132,8 +133,8 @@ def _run(send: Callable[[], Coroutine[None, None, list[float]]]) -> list[float]:
 def answered(times: Sequence[float], seconds: float) -> Answered:
     """Return what so many seconds each come to."""
     ms = sorted(1000 * time for time in times)
-    cuts = statistics.quantiles(ms, n=100, method="inclusive")
-    return Answered(len(ms), seconds, cuts[49], cuts[98], ms[-1])
+    p50, p99 = (ms[min(len(ms) - 1, len(ms) * percent // 100)] for percent in (50, 99))
+    return Answered(len(ms), seconds, p50, p99, ms[-1])
 
 
 class Connection:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from importlib.util import find_spec
 from xml.etree import ElementTree as ET
 
@@ -9,11 +10,12 @@ import pytest
 
 from benchmarks import cost, ingest, memory, page, report
 from benchmarks.chart import Panel, draw
+from benchmarks.doors import DOORS
 from benchmarks.report import Table
 from benchmarks.rounds import Missing, interleaved
 
 SMALL = ("--rounds", "1", "--seconds", "0.3", "--connections", "4", "--warm-up", "10", "--rate")
-PEERS = [name for name in ingest.DOORS if name != "ours"]
+PEERS = [name for name in DOORS if name != "ours"]
 HAS_PEERS = all(map(find_spec, ("fastapi", "uvloop", "httptools", "pgqueuer", "asyncpg", "procrastinate", "celery")))
 
 
@@ -28,22 +30,18 @@ def measured(server_dsn, tmp_path, monkeypatch, capsys):
         benchmark.main.main([*arguments, "--write"], standalone_mode=False)
         found = json.loads((tmp_path / f"{name}.json").read_text())
         ET.parse(tmp_path / f"{name}.svg")
-        return {table["title"]: table["medians"] for table in found["tables"]}, capsys.readouterr().out
+        told = capsys.readouterr()
+        return {table["title"]: table["medians"] for table in found["tables"]}, told.out + told.err
 
     return run
 
 
 def test_ingest_counts_what_our_receiver_stored_new_again_and_at_fixed_times(measured):
-    tables, printed = measured(ingest, *SMALL, "50", "--open-seconds", "0.5", "--only", "ours")
+    of_wrk = ("--seconds", "1")  # where it is installed: it takes whole seconds
+    tables, printed = measured(ingest, *SMALL, "50", *of_wrk, "--open-seconds", "0.5", "--only", "ours")
 
-    assert tables["Closed loop, 4 connections, 1 KB"]["ours"].keys() >= {
-        "req/s",
-        "p50",
-        "p99",
-        "max",
-        "server",
-        "again",
-    }
+    row = tables["Closed loop, 4 connections, 1 KB"]["ours"]
+    assert row.keys() >= {"req/s", "p50", "p99", "max", "server", "again", "late"}
     assert {name: row["answers"] for name, row in tables["Open loop, 50/s"].items()} == {
         "ours, 1 KB": 25,
         "ours, 1 KB, 5 % of 600 KB": 25,
@@ -68,10 +66,27 @@ def test_ingest_takes_pgbenchs_rows_for_the_limit(measured):
     assert "date: " in printed
 
 
+def test_a_peer_that_is_not_installed_is_left_out_with_a_line_that_says_so(measured, monkeypatch):
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *rest: None if name == "fastapi" else find_spec(name, *rest)
+    )
+
+    tables, printed = measured(ingest, *SMALL, "0", "--only", "FastAPI + INSERT")
+
+    assert "FastAPI + INSERT: left out: no fastapi; pip install -e '.[bench]'" in printed
+    assert tables == {"Closed loop, 4 connections, 1 KB": {}}
+
+
 @pytest.mark.parametrize("stored", [9, 15])
 def test_a_server_that_stored_other_than_it_answered_ends_the_benchmark(stored):
     with pytest.raises(SystemExit, match="ours: events: expected 10, or up to 4 more, got"):
         ingest.check("ours: events", 10, stored, cut_off=4)
+
+
+def test_what_a_spool_still_holds_is_waited_for_and_told():
+    stored = iter([7, 7, 10, 10])
+
+    assert ingest.settled("ours: events", 10, lambda: next(stored), before=0, cut_off=0) == 3
 
 
 def test_memory_tells_the_receivers_and_the_processors(measured):
@@ -102,7 +117,7 @@ def test_rounds_are_in_turns_and_go_on_without_who_is_missing():
             raise Missing("no b")
         return {"nth": len(order)}
 
-    found = interleaved({name: lambda name=name: case(name) for name in "abc"}, 2)
+    found = interleaved({name: partial(case, name) for name in "abc"}, 2)
 
     assert order == ["a", "b", "c", "a", "c"]
     assert found == {"a": [{"nth": 1}, {"nth": 4}], "c": [{"nth": 3}, {"nth": 5}]}
