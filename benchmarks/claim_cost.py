@@ -1,22 +1,34 @@
-"""What a claim of 50 events reads: behind a long history, a deep backlog, a blocked subject, an old snapshot.
+"""What a claim of 50 events reads, and what an insert takes, behind a long history; and claims where others wait.
 
-    python -m benchmarks.claim_cost [--pending 1000000] [--processed 5000000]
+    python -m benchmarks.claim_cost [--pending 1000000] [--processed 5000000] [--minutes 20] [--write]
 
-Prints a row a case: the 8 KiB pages that one claim touches (EXPLAIN ANALYZE's shared buffers, the median of nine
-claims, each followed by its batch's completion), that as a multiple of the first case, and its milliseconds.
-Needs DATABASE_URL of an empty database, or the demo extra, whose PostgreSQL it then starts on a directory it removes.
+A claim's row: the 8 KiB pages that it touches (EXPLAIN ANALYZE's shared buffers, the median of nine claims, each
+followed by its batch's completion), that as a multiple of the first case, and its milliseconds. An insert's: rows a
+second by pgbench, 8 connections, a commit each, keys at random, in turns into that table and into an empty one beside
+it. The default stores 6,000,000 events in some ten minutes and 10 GB; who has waited --minutes goes on with the history
+that there is by then. Needs DATABASE_URL of an empty database whose user may create another, or the demo extra, whose
+PostgreSQL it then starts on a directory it removes.
 """
 
-import argparse
+import shlex
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import LiteralString
 
+import click
 import psycopg
 from psycopg import Connection
 
-from benchmarks.server import server
+from benchmarks import pgbench
+from benchmarks.conditions import conditions
+from benchmarks.report import Report, Table
+from benchmarks.rounds import Measures, interleaved
+from benchmarks.server import empty_database, server
 from processor import migrations, on
 from processor.cursor import Cursor
 from processor.loop import Processor
@@ -24,12 +36,18 @@ from processor.session import Session
 from sql import database, load
 
 BATCH, CLAIMS = 50, 9
+PORTION = 500_000  # events of the past that are stored by one statement
+FOLLOWERS = 100_000  # of the blocked subject
+COMPLETED = 60_000  # under the held snapshot
+CONNECTIONS = 8  # of pgbench
+FIRST = "1,000 pending, no history"
+NONE = "no history"
 TYPE = "benchmark.event"
 # Five events a subject, others between them as between a call's; a millisecond between two deliveries.
 EVENTS: LiteralString = """
     INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload, body,
                                 received_at, next_attempt_at, processed_at, outcome)
-    SELECT 'benchmark', 'twilio', md5(%(name)s || n), 'benchmark.event',
+    SELECT 'benchmark', 'twilio', md5(%(name)s || n), %(type)s,
            %(name)s || '/' || (n / 50 * 10 + n %% 10), jsonb_build_object('n', n, 'pad', repeat('x', 600)),
            convert_to(repeat('x', 600), 'UTF8'), at, at,
            CASE WHEN %(done)s THEN at END, CASE WHEN %(done)s THEN 'handled' END
@@ -43,9 +61,11 @@ def do_nothing(event: object, conn: object) -> None:
     """Handle an event of the benchmark."""
 
 
-def add(conn: Connection, name: str, count: int, *, done: bool = False, age: str = "1 minute") -> None:
+def add(  # noqa: PLR0913 - one argument a column
+    conn: Connection, name: str, count: int, *, done: bool = False, age: str = "1 minute", event_type: str = TYPE
+) -> None:
     """Store so many events, the last of them so old."""
-    conn.execute(EVENTS, {"name": name, "count": count, "done": done, "age": age})
+    conn.execute(EVENTS, {"name": name, "count": count, "done": done, "age": age, "type": event_type})
 
 
 def settle(conn: Connection) -> None:
@@ -86,11 +106,22 @@ def drain(conn: Connection, events: int) -> Processor:
     return worker
 
 
-def cases(conn: Connection, dsn: str, pending: int, processed: int) -> Iterator[tuple[str, int, float]]:
-    """Yield what each case is called and costs."""
+def remember(conn: Connection, processed: int, seconds: float) -> int:
+    """Store so many events of the past, or as many as can be in these seconds; return how many there are."""
+    until, stored = time.monotonic() + seconds, 0
+    while stored < processed and time.monotonic() < until:
+        portion = min(PORTION, processed - stored)
+        add(conn, f"history{stored}", portion, done=True, age="2 days")
+        stored += portion
+        click.echo(f"{stored:,} of {processed:,} processed events stored", err=True)
+    return stored
+
+
+def cases(conn: Connection, dsn: str, pending: int, processed: int, seconds: float) -> Iterator[tuple[str, int, float]]:
+    """Yield what each case is called and costs; the last leaves its events behind."""
     add(conn, "few", 1000)
     settle(conn)
-    yield "1,000 pending, no history", *claim_cost(conn, Cursor())
+    yield FIRST, *claim_cost(conn, Cursor())
 
     add(conn, "blocked", 1)
     conn.execute(
@@ -100,7 +131,7 @@ def cases(conn: Connection, dsn: str, pending: int, processed: int) -> Iterator[
     conn.execute(
         "INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload, next_attempt_at)"
         " SELECT 'benchmark', 'twilio', 'follower' || n, %s, 'blocked/0', '{}', now() - interval '1 hour'"
-        " FROM generate_series(1, 100000) AS n", [TYPE]
+        " FROM generate_series(1, %s) AS n", [TYPE, FOLLOWERS]
     )  # fmt: skip
     add(conn, "free", 1000)
     settle(conn)
@@ -111,40 +142,62 @@ def cases(conn: Connection, dsn: str, pending: int, processed: int) -> Iterator[
         claims, worst = claims + 1, max(worst, time.perf_counter() - began)
         if batch.outcomes:
             break
-    print(f"{claims - 1} claims park the 100,000 followers, at most {worst * 1000:.0f} ms each")
-    yield "behind a blocked subject with 100,000 followers", *claim_cost(conn, worker.cursor)
+    click.echo(f"{claims - 1} claims park the {FOLLOWERS:,} followers, at most {worst * 1000:.0f} ms each")
+    yield f"behind a blocked subject with {FOLLOWERS:,} followers", *claim_cost(conn, worker.cursor)
 
     conn.execute("TRUNCATE webhook_events CASCADE")
-    add(conn, "backlog", 64_000 + BATCH * CLAIMS)
+    add(conn, "backlog", COMPLETED + 4000 + BATCH * CLAIMS)
     settle(conn)
     with psycopg.connect(dsn) as report:
         report.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         report.execute("SELECT count(*) FROM webhook_events")
-        worker = drain(conn, 60_000)
-        yield "after 60,000 completions under a held snapshot", *claim_cost(conn, worker.cursor)
+        worker = drain(conn, COMPLETED)
+        yield f"after {COMPLETED:,} completions under a held snapshot", *claim_cost(conn, worker.cursor)
         yield "  the same, a full look from the oldest event on", *look(conn, Cursor())
 
     conn.execute("TRUNCATE webhook_events CASCADE")
-    print(f"storing {processed:,} + {pending:,} events ...", flush=True)
-    add(conn, "history", processed, done=True, age="2 days")
+    stored = remember(conn, processed, seconds)
     add(conn, "backlog", pending)
     settle(conn)
-    yield f"{pending:,} pending, {processed:,} processed", *claim_cost(conn, Cursor())
+    yield f"{pending:,} pending, {stored:,} processed", *claim_cost(conn, Cursor())
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pending", type=int, default=1_000_000, help="events that wait (default %(default)s)")
-    parser.add_argument("--processed", type=int, default=5_000_000, help="events of the past (default %(default)s)")
-    given = parser.parse_args()
+def inserts(dsn: str, rounds: int, seconds: float, history: str) -> Table:
+    """Return how fast rows come into the database as it is, and into an empty one."""
+    with empty_database(dsn) as empty, tempfile.TemporaryDirectory(prefix="webhook-inbox-") as directory:
+
+        def rate(into: str) -> Measures:
+            return {"rows/s": pgbench.inserts(into, Path(directory), CONNECTIONS, seconds)["req/s"]}
+
+        found = interleaved({NONE: partial(rate, empty), history: partial(rate, dsn)}, rounds)
+    return Table("Inserts", {"rows/s": ""}, found, ("rows/s", NONE), ("rows/s",))
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--pending", default=1_000_000, show_default=True, help="Events that wait.")
+@click.option("--processed", default=5_000_000, show_default=True, help="Events of the past.")
+@click.option("--minutes", default=20.0, show_default=True, help="After which no more of the past are stored.")
+@click.option("--rounds", default=3, show_default=True, help="Of the inserts.")
+@click.option("--seconds", default=10.0, show_default=True, help="Of each round of inserts.")
+@click.option("--write", is_flag=True, help="Write docs/benchmarks/claim_cost.json and .svg.")
+def main(  # noqa: PLR0913 - one argument an option
+    *, pending: int, processed: int, minutes: float, rounds: int, seconds: float, write: bool
+) -> None:
+    """Measure, and print the tables."""
+    command = shlex.join(["python", "-m", "benchmarks.claim_cost", *sys.argv[1:]])
     with server() as dsn, psycopg.connect(dsn, **database.CONNECT) as conn:
         conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         migrations.migrate(conn)
-        first = 0
-        for name, pages, milliseconds in cases(conn, dsn, given.pending, given.processed):
-            first = first or pages
-            print(f"{name:<50} {pages:>7,} pages  {pages / first:>5.2f} x  {milliseconds:>7.1f} ms", flush=True)
+        claims: dict[str, list[Measures]] = {}
+        name = NONE
+        for name, pages, milliseconds in cases(conn, dsn, pending, processed, 60 * minutes):
+            claims[name] = [{"pages": float(pages), "time": milliseconds}]
+            click.echo(f"{name}: {pages:,} pages, {milliseconds:.1f} ms", err=True)
+        tables = [
+            Table("Claims", {"pages": "", "time": "ms"}, claims, ("pages", FIRST), ("pages", "time")),
+            inserts(dsn, rounds, seconds, name),
+        ]
+        Report("claim_cost", command, conditions(dsn), tables).publish(write=write)
 
 
 if __name__ == "__main__":

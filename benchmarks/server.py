@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from processor import postgres
 from sql import database as address
@@ -44,6 +45,14 @@ def empty_database(dsn: str) -> Iterator[str]:
             yield make_conninfo(dsn, dbname=name)
         finally:
             admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def url(dsn: str) -> str:
+    """Return a connection string as the URL that other drivers than libpq's want."""
+    given = {name: quote(str(value), safe="") for name, value in conninfo_to_dict(dsn).items()}
+    user = ":".join(given[name] for name in ("user", "password") if name in given)
+    place = f"{given.get('host', 'localhost')}:{given.get('port', '5432')}"
+    return f"postgresql://{user + '@' if user else ''}{place}/{given['dbname']}"
 
 
 def answers(port: int) -> bool:

@@ -178,7 +178,7 @@ class Store:
             if one.saved[place] is None:
                 saved = one.saved[place] = await insert(conn, row, tried=one.tried, until=one.until)
                 if not saved.duplicate:
-                    self.wakeup.stored.set()
+                    self.wakeup.tell()
         one.settle()
 
     async def _together(self, conn: AsyncConnection, batch: list[Waiting]) -> None:
@@ -195,7 +195,7 @@ class Store:
                 else:
                     one.saved[place] = Saved(stored, duplicate=False)
             if len(repeated) < len(places[part]):
-                self.wakeup.stored.set()
+                self.wakeup.tell()
             for one, _ in places[part]:
                 one.settle()
             await self._repeat(conn, repeated)

@@ -6,8 +6,10 @@ whatever becomes of them, no delivery waits for it or fails by it.
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import psycopg
+from psycopg import AsyncClientCursor, generators, pq
 
 from sql import database, load
 from sql.connection import AsyncConnection
@@ -19,12 +21,18 @@ RETRY = 1.0  # seconds between two attempts to connect
 
 
 class Wakeup:
-    """A task that notifies at once after *stored* is set, unless it did so a moment ago."""
+    """Notifies when told or when *stored* is set: at once, unless it did so a moment ago.
+
+    idle: a connection with nothing under way, on which tell() sends by itself: the task would come to it only after
+    whatever the event loop has to do first, and psycopg's cursor takes longer than the server.
+    """
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
         self.stored = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
+        self.idle: pq.abc.PGconn | None = None
+        self.statement = b""
 
     def start(self) -> None:
         """Connect, in the background."""
@@ -35,6 +43,18 @@ class Wakeup:
         if self.task is not None:
             self.task.cancel()
             await asyncio.wait({self.task}, timeout=1)
+
+    def tell(self) -> None:
+        """Have the processors told of what has just been stored. Neither waits nor raises."""
+        self.stored.set()
+        self._send()
+
+    def _send(self) -> None:
+        if self.idle is not None:
+            pgconn, self.idle = self.idle, None
+            self.stored.clear()  # set from here on, it is for the next; who waits for it is awake all the same
+            with suppress(psycopg.Error):  # whoever waits for the answer learns of it, too
+                pgconn.send_query(self.statement)
 
     async def _run(self) -> None:
         lost = False
@@ -53,12 +73,24 @@ class Wakeup:
 
     async def _notify_on(self, conn: AsyncConnection) -> None:
         """Notify until the connection is lost, which raises psycopg.Error; what was not told then stays to be told."""
-        while True:
-            await self.stored.wait()
-            self.stored.clear()
-            try:
-                await conn.execute(load("notify"), {"payload": ""})
-            except psycopg.Error:
-                self.stored.set()
-                raise
-            await asyncio.sleep(GAP)
+        self.statement = AsyncClientCursor(conn).mogrify(load("notify"), {"payload": ""}).encode()
+        try:
+            while True:
+                self.idle = conn.pgconn
+                await self.stored.wait()
+                self._send()
+                try:
+                    await _answered(conn)
+                except psycopg.Error:
+                    self.stored.set()
+                    raise
+                await asyncio.sleep(GAP)
+        finally:
+            self.idle = None
+
+
+async def _answered(conn: AsyncConnection) -> None:
+    """Wait until what was sent is done. Raises psycopg.Error when it failed, or the connection did."""
+    results = await conn.wait(generators.execute(conn.pgconn))
+    if not results or results[-1].status == pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(results[-1]) if results else psycopg.OperationalError("nothing sent")

@@ -1,5 +1,6 @@
 """An event is handled as soon as it is stored or due, and a wake-up that fails costs no more than a poll."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -297,6 +298,36 @@ def test_a_delivery_that_comes_again_is_not_told_again(start, heard, monkeypatch
         assert heard(told, 30) == told
 
     assert heard() == 2
+
+
+def test_what_is_told_is_on_its_way_before_the_event_loop_does_anything_else(dsn, heard):
+    async def tell():
+        own = receivers.Wakeup(dsn)
+        own.start()
+        await asyncio.to_thread(wait_for, lambda: own.idle is not None)
+        own.tell()
+        told = heard(1, 30)  # the loop stands still meanwhile
+        await own.stop()
+        return told
+
+    assert asyncio.run(tell()) == 1
+
+
+def test_what_is_stored_while_a_notification_is_under_way_is_told_by_another(dsn, heard, monkeypatch):
+    monkeypatch.setattr(receivers, "GAP", 0)
+
+    async def tell():
+        own = receivers.Wakeup(dsn)
+        own.start()
+        await asyncio.to_thread(wait_for, lambda: own.idle is not None)
+        own.tell()
+        assert own.idle is None
+        own.tell()
+        told = await asyncio.to_thread(heard, 2, 30)
+        await own.stop()
+        return told
+
+    assert asyncio.run(tell()) == 2
 
 
 def test_a_receiver_that_lost_its_connections_stores_at_once_and_tells_it_later(start, heard, db):
