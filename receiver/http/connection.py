@@ -7,6 +7,7 @@ memory is what the app reads, and a buffer.
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,15 +17,15 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-import h11
 from starlette.types import ASGIApp, Message
 
-from receiver.http.framing import HEAD_MAX, READ, Body, BrokenOff, Head, Malformed, begin, read_head
+from receiver.http.framing import CLOSE, Body, BrokenOff, Head, Malformed, begin, read_head
+from receiver.http.stream import READ, Stream
 
 log = logging.getLogger("receiver")
 
 LINGER_MAX = 4 * 1024 * 1024  # bytes
-CLOSE = (b"connection", b"close")
+ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,16 @@ class House:
         self.draining = False  # answers say that they are the connection's last
         self.held = 0  # bytes of bodies
         self.full: Callable[[], None] = lambda: None  # called where held passes its limit
+        self.space = memoryview(bytearray(READ))
+        self.second = 0
+        self.words = b""
+
+    def date(self) -> bytes:
+        """Return the Date of an answer, put into words once a second."""
+        second = int(time.time())
+        if second != self.second:
+            self.second, self.words = second, formatdate(second, usegmt=True).encode()
+        return self.words
 
 
 class Connection:
@@ -67,27 +78,24 @@ class Connection:
         self.house = house
         self.limits = house.limits
         self.accepted = accepted
+        self.loop = asyncio.get_running_loop()
+        self.stream = Stream(house.space, self.loop.time() + self.limits.receipt)
         self.doing = Doing.WAITING
         self.unwanted = False
         self.answers = 0
         self.served = False  # it has brought a delivery that was kept; an answer alone is had for a forgery
         self.held = 0  # bytes of the present request's body
-        self.transport: asyncio.Transport | None = None
+        self.head: Head
+        self.start: Message | None = None  # of the present answer, until its first bytes go
 
     async def run(self) -> None:
         """Answer requests until one side has enough."""
-        loop = asyncio.get_running_loop()
-        self.due = loop.time() + self.limits.receipt
-        self.reader = asyncio.StreamReader(limit=HEAD_MAX)
-        protocol = asyncio.StreamReaderProtocol(self.reader)
         try:
             self.accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, READ)  # else the kernel keeps 4 MB of answers
-            self.transport, _ = await loop.connect_accepted_socket(lambda: protocol, self.accepted)
+            await self.loop.connect_accepted_socket(lambda: self.stream, self.accepted)
         except OSError:  # it has hung up already
             self.accepted.close()
             return
-        self.transport.set_write_buffer_limits(0)  # so that drain() waits until all is sent
-        self.writer = asyncio.StreamWriter(self.transport, protocol, self.reader, loop)
         try:
             with suppress(OSError, BrokenOff):
                 while not self.unwanted and await self._exchange():
@@ -95,14 +103,13 @@ class Connection:
                 await self._linger()
         finally:
             self._let_go()
-            self.transport.abort()
+            self.stream.abort()
 
     def cut(self) -> None:
         """End it at once; whoever reads from it finds its end. What it holds counts no more: it is as good as gone."""
         self.unwanted = True
         self._let_go()
-        if self.transport is not None:
-            self.transport.abort()
+        self.stream.abort()
 
     async def _exchange(self) -> bool:
         """Take one request and answer it. False: there is nothing more to say."""
@@ -110,14 +117,14 @@ class Connection:
             head = await self._head()
             if head is None:
                 return False
-            self.body = Body(self.reader, head.length())
+            self.body = Body(self.stream, head.length())
         except Malformed as error:
             await self._refuse(error.status, error.cause)
             return False
         except TimeoutError:
             await self._refuse(408, "its head did not arrive in time")
             return False
-        self.head, self.taken, self.malformed, self.begun = head, False, False, b""
+        self.head, self.taken, self.malformed = head, False, False
         self.doing = Doing.AT_WORK
         try:
             await self.house.app(_scope(head), self._receive, self._send)
@@ -128,36 +135,38 @@ class Connection:
         if self.malformed:
             await self._answer(400)
         self.answers += 1
-        await asyncio.sleep(0)  # who pipelines gets no more turns than others
-        return head.http.our_state is h11.DONE and self.body.complete
+        if self.stream.unread:
+            await asyncio.sleep(0)  # who pipelines gets no more turns than others
+        return self.head.done and self.body.complete
 
     async def _head(self) -> Head | None:
         """Return the next request's head, None where none begins in time. Raises Malformed, TimeoutError."""
-        loop = asyncio.get_running_loop()
+        stream = self.stream
         self.doing = Doing.WAITING
+        if self.answers:
+            stream.due = self.loop.time() + self.limits.keep_alive
         try:
-            async with asyncio.timeout_at(loop.time() + self.limits.keep_alive if self.answers else self.due):
-                first = await begin(self.reader)
+            await stream.arrival()
+            first = await begin(stream)
         except TimeoutError:
             return None
         if not first:
             return None
         self.doing = Doing.RECEIVING
         if self.answers:
-            self.due = loop.time() + self.limits.receipt
-        async with asyncio.timeout_at(self.due):
-            return await read_head(self.reader, first)
+            stream.due = self.loop.time() + self.limits.receipt
+        return await read_head(stream, first)
 
     async def _receive(self) -> Message:
         """Give the app more of the body. Raises TimeoutError when it is late."""
-        http = self.head.http
         if self.taken:
             return {"type": "http.disconnect"}
-        if http.they_are_waiting_for_100_continue:
-            self.writer.write(http.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")))
         self.doing = Doing.RECEIVING
         try:
-            async with asyncio.timeout_at(self.due):
+            data = self.body.here()
+            if data is None:
+                if self.head.waiting:
+                    await self.stream.write(self.head.go_on(), self.limits.answer)
                 data = await self.body.read()
         except TimeoutError:  # an OSError, too
             raise
@@ -179,22 +188,24 @@ class Connection:
 
     async def _send(self, message: Message) -> None:
         """Send what the app answers: the head together with the first of the body."""
-        http = self.head.http
         if message["type"] == "http.response.start":
-            status, fields = message["status"], [(b"date", formatdate(usegmt=True).encode()), *message["headers"]]
-            self.served = self.served or (self.taken and status < HTTPStatus.MULTIPLE_CHOICES)
-            if (self.house.draining or not self.body.complete) and CLOSE not in fields:
-                fields.append(CLOSE)
-            reason = HTTPStatus(status).phrase.encode()
-            self.begun = http.send(h11.Response(status_code=status, headers=fields, reason=reason)) or b""
+            self.start = message
             return
-        parts = [self.begun]
-        if self.head.method != b"HEAD":
-            parts.append(http.send(h11.Data(data=message.get("body", b""))) or b"")
-        if not message.get("more_body", False):
-            parts.append(http.send(h11.EndOfMessage()) or b"")
-        self.begun = b""
-        await self._write(b"".join(parts))
+        body, more = message.get("body", b""), message.get("more_body", False)
+        start, self.start = self.start, None
+        if start is None:
+            data = self.head.rest(body, more=more)
+        else:
+            data = self._begun(start["status"], list(start["headers"]), body, more=more)
+        await self._write(data)
+
+    def _begun(self, status: int, fields: list[tuple[bytes, bytes]], body: bytes, *, more: bool) -> bytes:
+        """Return an answer's head, and the first of its body."""
+        self.served = self.served or (self.taken and status < HTTPStatus.MULTIPLE_CHOICES)
+        if (self.house.draining or not self.body.complete) and CLOSE not in fields:
+            fields.append(CLOSE)
+        fields.insert(0, (b"date", self.house.date()))
+        return self.head.begin(status, fields) + self.head.rest(body, more=more)
 
     async def _refuse(self, status: int, cause: str) -> None:
         self.house.refused("unknown", status, f"not taken as a request: {cause}")
@@ -202,29 +213,26 @@ class Connection:
 
     async def _answer(self, status: int) -> None:
         """Send an answer of our own, the last one."""
-        reason, date = HTTPStatus(status).phrase, formatdate(usegmt=True)
+        reason, date = HTTPStatus(status).phrase, self.house.date().decode()
         await self._write(
             f"HTTP/1.1 {status} {reason}\r\nDate: {date}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode()
         )
 
     async def _write(self, data: bytes) -> None:
         """Send it; a client that doesn't take it in time is cut."""
-        self.writer.write(data)
         try:
-            async with asyncio.timeout(self.limits.answer):
-                await self.writer.drain()
-        except (TimeoutError, OSError):
+            await self.stream.write(data, self.limits.answer)
+        except OSError:  # TimeoutError is one
             self.cut()
 
     async def _linger(self) -> None:
         """Close our side first: to close with bytes unread would reset the answer on its way (RFC 9112 §9.6)."""
         self.doing = Doing.ENDING
-        self.writer.write_eof()
+        self.stream.end()
+        self.stream.due = self.loop.time() + self.limits.linger
         left = LINGER_MAX
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.limits.linger):
-                while left > 0 and (data := await self.reader.read(READ)):
-                    left -= len(data)
+        while left > 0 and (data := await self.stream.read(READ)):
+            left -= len(data)
 
     def _let_go(self) -> None:
         self.house.held -= self.held
@@ -236,12 +244,12 @@ def _scope(head: Head) -> dict[str, Any]:
     path, _, query = head.target.partition(b"?")
     return {
         "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "asgi": ASGI,
         "http_version": head.version.decode(),
         "scheme": "http",
         "method": head.method.decode(),
         "root_path": "",
-        "path": unquote(path.decode("ascii")),
+        "path": unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii"),
         "raw_path": path,
         "query_string": query,
         "headers": head.fields,

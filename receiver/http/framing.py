@@ -6,13 +6,16 @@ front may read otherwise: a bare LF, a folded field, a length beside chunks (RFC
 
 import asyncio
 import re
+from http import HTTPStatus
 
 import h11
 
-HEAD_MAX = 32 * 1024  # bytes of the request line and all fields
+from receiver.http.stream import LINE_MAX, READ, Stream
+
+HEAD_MAX = LINE_MAX  # bytes of the request line and all fields
 FIELDS_MAX = 100
 CHUNKS_MAX = 10_000  # of one body; a sender of bytes one by one costs more than he sends
-READ = 64 * 1024  # bytes taken at once
+CLOSE = (b"connection", b"close")
 BREATH = 100  # chunks after which the other connections get a turn
 ORIGIN = re.compile(rb"(?i)\Ahttps?://[^/?#]*")  # of a target in absolute form
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\x00-\x08\x0a-\x1f\x7f]*)?")
@@ -32,7 +35,7 @@ class BrokenOff(Exception):
 
 
 class Head:
-    """A request's head; *http* writes the answer to it."""
+    """A request's head; h11 writes the answer to it."""
 
     def __init__(self, http: h11.Connection, request: h11.Request) -> None:
         self.http = http
@@ -43,6 +46,30 @@ class Head:
         # little believed as the Host field.
         rest = ORIGIN.sub(b"", request.target, count=1)
         self.target: bytes = rest if rest == request.target or rest[:1] == b"/" else b"/" + rest
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the client waits for a 100 before it sends the body."""
+        return self.http.they_are_waiting_for_100_continue
+
+    @property
+    def done(self) -> bool:
+        """Whether it is answered, and another request may follow."""
+        return self.http.our_state is h11.DONE
+
+    def go_on(self) -> bytes:
+        """Return the 100."""
+        return self.http.send(h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue"))
+
+    def begin(self, status: int, fields: list[tuple[bytes, bytes]]) -> bytes:
+        """Return an answer's head."""
+        reason = HTTPStatus(status).phrase.encode()
+        return self.http.send(h11.Response(status_code=status, headers=fields, reason=reason))
+
+    def rest(self, body: bytes, *, more: bool) -> bytes:
+        """Return a part of its body; *more*: it isn't the last."""
+        part = b"" if self.method == b"HEAD" else self.http.send(h11.Data(data=body))
+        return part if more else part + self.http.send(h11.EndOfMessage())
 
     def length(self) -> int | None:
         """Return the body's length in bytes; None: it comes in chunks. Raises Malformed when that is ambiguous."""
@@ -57,12 +84,20 @@ class Head:
 class Body:
     """A request's body, read as far as somebody asks for it."""
 
-    def __init__(self, reader: asyncio.StreamReader, length: int | None) -> None:
+    def __init__(self, reader: Stream, length: int | None) -> None:
         self.reader = reader
         self.chunked = length is None
         self.left = length or 0  # bytes, of the chunk or of the whole
         self.chunks = 0
         self.complete = length == 0
+
+    def here(self) -> bytes | None:
+        """Return all of it, where all is there."""
+        if self.chunked or self.left > len(self.reader.unread):
+            return None
+        data = self.reader.take(self.left)
+        self.left, self.complete = 0, True
+        return data
 
     async def read(self) -> bytes:
         """Return the next bytes, b"" at the end. Raises Malformed or BrokenOff."""
@@ -92,7 +127,7 @@ class Body:
             self.complete = True
 
 
-async def begin(reader: asyncio.StreamReader) -> bytes:
+async def begin(reader: Stream) -> bytes:
     """Return a request's first byte, b"" at the end. One empty line before it is passed over (RFC 9112 §2.2)."""
     first = await reader.read(1)
     if first == b"\r" and await reader.read(1) == b"\n":
@@ -100,13 +135,17 @@ async def begin(reader: asyncio.StreamReader) -> bytes:
     return first
 
 
-async def read_head(reader: asyncio.StreamReader, first: bytes) -> Head:
+async def read_head(reader: Stream, first: bytes) -> Head:
     """Return the next request's head, of which *first* has been read. Raises Malformed or BrokenOff."""
     if first < b"!":  # a TLS hello, mostly; it has no line whose end could be waited for
         raise Malformed(400, "it is no HTTP/1.1")
-    lines = [*await _lines(reader, first), b"", b""]
+    return judge(await _lines(reader, first))
+
+
+def judge(lines: list[bytes]) -> Head:
+    """Return the head of these lines. Raises Malformed."""
     http = h11.Connection(h11.SERVER)
-    http.receive_data(b"\r\n".join(lines))
+    http.receive_data(b"\r\n".join([*lines, b"", b""]))
     try:
         request = http.next_event()
     except h11.RemoteProtocolError:
@@ -116,7 +155,7 @@ async def read_head(reader: asyncio.StreamReader, first: bytes) -> Head:
     return Head(http, request)
 
 
-async def _lines(reader: asyncio.StreamReader, first: bytes = b"") -> list[bytes]:
+async def _lines(reader: Stream, first: bytes = b"") -> list[bytes]:
     """Return the lines up to an empty one: a head, or trailers."""
     lines: list[bytes] = []
     size = 0
@@ -131,7 +170,7 @@ async def _lines(reader: asyncio.StreamReader, first: bytes = b"") -> list[bytes
     return lines
 
 
-async def _line(reader: asyncio.StreamReader, too_long: int = 400) -> bytes:
+async def _line(reader: Stream, too_long: int = 400) -> bytes:
     """Return a line without its CRLF. *too_long*: the status of one that is."""
     try:
         line = await reader.readuntil(b"\n")
