@@ -20,6 +20,7 @@ from urllib.parse import unquote
 from starlette.types import ASGIApp, Message
 
 from receiver.http.framing import CLOSE, Body, BrokenOff, Head, Malformed, begin, read_head
+from receiver.http.ordinary import Fields, Ordinary, ordinary
 from receiver.http.stream import READ, Stream
 
 log = logging.getLogger("receiver")
@@ -85,7 +86,7 @@ class Connection:
         self.answers = 0
         self.served = False  # it has brought a delivery that was kept; an answer alone is had for a forgery
         self.held = 0  # bytes of the present request's body
-        self.head: Head
+        self.head: Head | Ordinary
         self.start: Message | None = None  # of the present answer, until its first bytes go
 
     async def run(self) -> None:
@@ -139,7 +140,7 @@ class Connection:
             await asyncio.sleep(0)  # who pipelines gets no more turns than others
         return self.head.done and self.body.complete
 
-    async def _head(self) -> Head | None:
+    async def _head(self) -> Head | Ordinary | None:
         """Return the next request's head, None where none begins in time. Raises Malformed, TimeoutError."""
         stream = self.stream
         self.doing = Doing.WAITING
@@ -147,15 +148,16 @@ class Connection:
             stream.due = self.loop.time() + self.limits.keep_alive
         try:
             await stream.arrival()
-            first = await begin(stream)
+            head = ordinary(stream.unread)
+            first = b"" if head else await begin(stream)
         except TimeoutError:
             return None
-        if not first:
+        if not (head or first):
             return None
         self.doing = Doing.RECEIVING
         if self.answers:
             stream.due = self.loop.time() + self.limits.receipt
-        return await read_head(stream, first)
+        return head or await read_head(stream, first)
 
     async def _receive(self) -> Message:
         """Give the app more of the body. Raises TimeoutError when it is late."""
@@ -165,7 +167,7 @@ class Connection:
         try:
             data = self.body.here()
             if data is None:
-                if self.head.waiting:
+                if isinstance(self.head, Head) and self.head.waiting:
                     await self.stream.write(self.head.go_on(), self.limits.answer)
                 data = await self.body.read()
         except TimeoutError:  # an OSError, too
@@ -194,18 +196,28 @@ class Connection:
         body, more = message.get("body", b""), message.get("more_body", False)
         start, self.start = self.start, None
         if start is None:
-            data = self.head.rest(body, more=more)
+            data = self._judged().rest(body, more=more)
         else:
             data = self._begun(start["status"], list(start["headers"]), body, more=more)
         await self._write(data)
 
-    def _begun(self, status: int, fields: list[tuple[bytes, bytes]], body: bytes, *, more: bool) -> bytes:
+    def _begun(self, status: int, fields: Fields, body: bytes, *, more: bool) -> bytes:
         """Return an answer's head, and the first of its body."""
         self.served = self.served or (self.taken and status < HTTPStatus.MULTIPLE_CHOICES)
         if (self.house.draining or not self.body.complete) and CLOSE not in fields:
             fields.append(CLOSE)
-        fields.insert(0, (b"date", self.house.date()))
-        return self.head.begin(status, fields) + self.head.rest(body, more=more)
+        date = self.house.date()
+        if isinstance(self.head, Ordinary) and not more:
+            whole = self.head.whole(status, date, fields, body)
+            if whole is not None:
+                return whole
+        head = self._judged()
+        return head.begin(status, [(b"date", date), *fields]) + head.rest(body, more=more)
+
+    def _judged(self) -> Head:
+        if isinstance(self.head, Ordinary):
+            self.head = self.head.judged()
+        return self.head
 
     async def _refuse(self, status: int, cause: str) -> None:
         self.house.refused("unknown", status, f"not taken as a request: {cause}")
@@ -239,7 +251,7 @@ class Connection:
         self.held = 0
 
 
-def _scope(head: Head) -> dict[str, Any]:
+def _scope(head: Head | Ordinary) -> dict[str, Any]:
     """Return what ASGI says of the request; nothing of who sent it, which nobody asks."""
     path, _, query = head.target.partition(b"?")
     return {
