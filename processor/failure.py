@@ -4,15 +4,18 @@ A driver's and a validator's messages quote what they were given: a phone number
 go into a column and a log that more people read than may read the payload.
 """
 
+import sys
+
 import psycopg
-from pydantic import ValidationError
 
 MOST = 1000  # characters
 
 
 def describe(error: BaseException) -> str:
     """Return ``Class: message`` on one line, without input values where the library marks them as such."""
-    if isinstance(error, ValidationError):
+    # Whoever raises pydantic's has imported it, and no command of ours needs it to start.
+    validator = sys.modules.get("pydantic_core")
+    if validator and isinstance(error, validator.ValidationError):
         faults = error.errors(include_input=False, include_url=False, include_context=False)
         message = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
     elif isinstance(error, psycopg.DataError):

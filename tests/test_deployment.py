@@ -27,7 +27,9 @@ def parse(argv):
     command: click.Command = {"processor": processor, "receiver": receiver}[program]
     while isinstance(command, click.Group):
         name, *words = words
-        command = command.commands[name]
+        found = command.get_command(click.Context(command), name)
+        assert found, f"{program} has no command {name!r}"
+        command = found
     with command.make_context(program, words) as context:
         return context.params
 
