@@ -13,8 +13,10 @@ from receiver.app import create_app
 from receiver.cli_sources import urls
 from receiver.http import server
 from receiver.http.listeners import Handover, activated, bound
+from receiver.outage.slot import SLOTS
 from receiver.reload import on_hangup
 from receiver.settings import from_environ
+from receiver.workers import Workers
 from sql import log as log_lines
 
 PORT_MAX = 65535
@@ -30,6 +32,13 @@ PORT_MAX = 65535
     show_envvar=True,
     type=click.IntRange(0, PORT_MAX),
     help="Port; 0 takes a free one.",
+)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, SLOTS),
+    help="Processes that accept on the same port, each with its own connections to the database.",
 )
 @click.option(
     "--drain",
@@ -48,13 +57,14 @@ PORT_MAX = 65535
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, PORT_MAX),
-    help="Serve Prometheus there, at /metrics; Default: nowhere.",
+    help="Serve Prometheus there, at /metrics; each further worker on the next port. Default: nowhere.",
 )
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve it on.")
 def run(  # noqa: PLR0913 - one argument an option
     *,
     host: str,
     port: int,
+    workers: int,
     drain: float,
     handover: str | None,
     metrics_port: int | None,
@@ -62,7 +72,7 @@ def run(  # noqa: PLR0913 - one argument an option
 ) -> None:
     """Take deliveries until SIGTERM or Ctrl-C; then finish those under way. A second signal ends it at once.
 
-    SIGHUP reads sources and secrets again.
+    SIGHUP reads sources and secrets again. With --workers send signals to the parent; a worker that dies is replaced.
 
     Sources are those of the TOML file WEBHOOK_SOURCES, else the default ones whose secret is set:
     TWILIO_AUTH_TOKEN, VAPI_WEBHOOK_SECRET, DIALPAD_WEBHOOK_SECRET, WEBHOOK_SECRET. Twilio signs the public
@@ -74,6 +84,8 @@ def run(  # noqa: PLR0913 - one argument an option
     them, and brought to it when it is back; SPOOL_DIR=off answers them 503. Default: below systemd's state
     directory, or ~/.local/state.
     """
+    if metrics_port and metrics_port + workers - 1 > PORT_MAX:
+        raise click.UsageError(f"--metrics-port: expected room for {workers} ports, got {metrics_port}")
     hangups: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until it serves
     signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
@@ -87,6 +99,10 @@ def run(  # noqa: PLR0913 - one argument an option
         for source in settings.sources:
             for url in urls(source, f"http://{host}:{port}"):
                 click.echo(f"{source.name:<16} {url}", err=True)
+    if workers > 1:
+        parent = Workers(settings, listeners, workers, drain, heir)
+        _repeat(hangups)
+        sys.exit(parent.run())
     app = create_app(settings)
     on_hangup(app.state.door)
     _repeat(hangups)

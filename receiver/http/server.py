@@ -33,6 +33,8 @@ EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 class Server:
     """Serves one app on these listening sockets, which it closes at its end."""
 
+    at_once = AT_ONCE
+
     def __init__(self, app: Starlette, listeners: list[socket.socket], limits: Limits | None = None) -> None:
         self.app = app
         self.listeners = listeners
@@ -81,7 +83,7 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         """Take some of the connections that wait. No coroutine: one that is cancelled may lose what it accepted."""
         try:
-            for _ in range(AT_ONCE):
+            for _ in range(self.at_once):
                 if len(self.open) >= self.room:
                     self._make_room(f"all {self.room} connections are taken")
                     return
