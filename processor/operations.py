@@ -15,10 +15,8 @@ from processor import actions
 from processor.claim import Scope
 from processor.event import read_payload
 from processor.expect import raise_overdue
-from processor.loop import BATCH_SIZE
 from processor.outcome import Totals
 from processor.session import Session
-from processor.workers import Crew
 from sql import load
 
 ACTIONS_MAX = 1000  # on one event
@@ -176,7 +174,7 @@ def dead_groups(conn: Connection, ids: list[int]) -> list[Row]:
 
 def process_once(
     conn: Connection,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     max_events: int | None = None,
     scope: Scope | None = None,
 ) -> Totals:
@@ -185,7 +183,13 @@ def process_once(
     What is overdue is put into the inbox first. Commits that, and every batch. Raises psycopg.OperationalError when the
     database goes away, Refused when a batch's commit is refused (`processor run` then finds the event to blame). An
     event that ends the process is not counted: that takes a second connection, as `processor run` has it.
+    batch_size: None: as many as `processor run` takes.
     """
+    # Imported here: an operator who only looks waits for no worker.
+    from processor.loop import BATCH_SIZE  # noqa: PLC0415
+    from processor.workers import Crew  # noqa: PLC0415
+
+    batch_size = BATCH_SIZE if batch_size is None else batch_size
     done, isolation = Totals(), conn.isolation_level
     conn.isolation_level = IsolationLevel.READ_COMMITTED
     try:

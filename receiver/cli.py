@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from receiver.commands import LazyGroup
+from sql.commands import LazyGroup
 
 COMMANDS = {
     "check": ("receiver.check:check", "Play a provider against a running deployment."),

@@ -151,10 +151,9 @@ class Workers:
     def _work(self, number: int) -> int:
         """Be a worker, in its own process, and return its exit code."""
         metrics = self.settings.metrics_at and (self.settings.metrics_at[0], self.settings.metrics_at[1] + number)
+        settings = replace(self.settings, metrics_at=metrics)
         try:
-            app = create_app(
-                replace(self.settings, metrics_at=metrics), receipt_deadline=None
-            )  # the server has its own
+            app = create_app(settings, receipt_deadline=None)  # the server has its own
             on_hangup(app.state.door)
             hear(lambda *_: sys.exit(0))  # until it serves
             signal.pthread_sigmask(signal.SIG_UNBLOCK, TAKEN)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import psycopg
 import pytest
 
@@ -91,6 +92,7 @@ def test_its_commands_are_commands():
     for words in re.findall(
         r"^processor (\w+)(?: (\w+))?", "\n".join(blocks("sh") + blocks("sh", OPERATE)), re.MULTILINE
     ):
-        command = cli.commands[words[0]]
+        command = cli.get_command(click.Context(cli), words[0])
+        assert command, words[0]
         if hasattr(command, "commands"):
             assert words[1] in command.commands

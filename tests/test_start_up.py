@@ -7,7 +7,8 @@ import sys
 import click
 import pytest
 
-from receiver.cli import COMMANDS, cli
+from processor import cli as processor
+from receiver import cli as receiver
 from tests.processes import SECRET
 
 AT_ITS_END = """
@@ -19,7 +20,7 @@ finally:
     print(*sorted(sys.modules), file=sys.stderr)
 """
 # What takes longest to import, and what only a running receiver or processor needs.
-HEAVY = {"pydantic", "starlette", "twilio", "handlers", "receiver", "psycopg_pool", "uvicorn"}
+HEAVY = {"pydantic", "starlette", "twilio", "handlers", "receiver", "psycopg_pool", "uvicorn", "processor.loop"}
 
 
 def imported(dsn, program, *words):
@@ -30,7 +31,9 @@ def imported(dsn, program, *words):
     )  # fmt: skip
     *_, modules = done.stderr.splitlines()
     assert "click" in modules.split(), done.stderr
-    return {name if name.startswith("receiver.") else name.partition(".")[0] for name in modules.split()}
+    return {
+        name if name.startswith(("receiver.", "processor.")) else name.partition(".")[0] for name in modules.split()
+    }
 
 
 @pytest.mark.parametrize(
@@ -39,7 +42,7 @@ def imported(dsn, program, *words):
      ("pause", "--help"), ("completion", "bash")],
     ids=" ".join,
 )  # fmt: skip
-def test_a_processors_command_imports_neither_handlers_nor_what_they_need(dsn, words):
+def test_a_processors_command_imports_neither_handlers_nor_the_loop_nor_what_they_need(dsn, words):
     assert imported(dsn, "processor", *words) & HEAVY == set()
 
 
@@ -50,9 +53,11 @@ def test_a_receivers_command_imports_no_server_no_provider_and_no_validator(dsn,
     assert imported(dsn, "receiver", *words) & heavy == set()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_list_of_commands_says_what_the_help_of_each_begins_with(name):
-    command = cli.get_command(click.Context(cli), name)
+@pytest.mark.parametrize(
+    ("program", "name"), [(program, name) for program in (processor, receiver) for name in program.COMMANDS]
+)
+def test_the_list_of_commands_says_what_the_help_of_each_begins_with(program, name):
+    command = program.cli.get_command(click.Context(program.cli), name)
 
     assert command is not None
-    assert (command.help or "").startswith(COMMANDS[name][1].removesuffix("."))
+    assert (command.help or "").startswith(program.COMMANDS[name][1].removesuffix("."))

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from processor import registry, wakeup
-from processor.cli import run
+from processor.cli_run import run
 from processor.loop import Processor
 from processor.session import Session
 from processor.wakeup import Wakeup

@@ -1,4 +1,7 @@
-"""Commands that are imported when they are called: most need neither the server, nor pydantic, nor a provider's SDK."""
+"""Commands that are imported when they are called: none needs all that the others do, and its caller waits for it.
+
+It stands in this room because it is the only one that the receiver and the processor both may import.
+"""
 
 from collections.abc import Mapping
 from importlib import import_module
