@@ -12,18 +12,30 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property
 
 import psycopg
 from psycopg import ClientCursor, Connection
 
-from processor.attempt import CONFLICTS_MAX, SWAPPED, Call, Refused, attempt, call_all, calls_of, failed, record
+from processor.attempt import (
+    CONFLICTS_MAX,
+    SWAPPED,
+    Call,
+    Refused,
+    call_all,
+    calls_of,
+    failed,
+    mark_failed,
+    mark_processed,
+    record,
+    unhandled,
+)
 from processor.claim import Claimed, Scope, claim, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.expect import raise_overdue
 from processor.failure import describe
+from processor.handed import Handed
 from processor.migrations import PENDING
 from processor.outcome import Journal, Outcome, Totals, log_crashes
 from processor.page import InHand, Page
@@ -41,6 +53,11 @@ GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died
+# The claim's later statements must see what was committed since its first.
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
+# What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
+# statements are one round trip.
+ENDING = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
 OVERDUE_SECONDS = 1.0  # between two looks for what is overdue, at least
 OVERDUE_SHARE = 20  # and so many times what the last one took: it reads all that a backlog keeps from being overdue
 
@@ -197,12 +214,13 @@ class Processor:
         """
         batch = Batch()
         try:
-            with session.conn.transaction():
-                try:
-                    self._attempt_all(session, most, batch)
-                except (psycopg.Error, Refused):
-                    session.give_up(self.run_id)
-                    raise
+            try:
+                self._attempt_all(session, most, batch)
+            except (psycopg.Error, Refused):
+                session.give_up(self.run_id)
+                raise
+            finally:
+                session.roll_back()
         except psycopg.Error as error:
             if not batch.outcomes or session.conn.closed:
                 raise
@@ -212,8 +230,7 @@ class Processor:
         return batch
 
     def _attempt_all(self, session: Session, most: int, batch: Batch) -> None:
-        """Claim, say so, attempt, record; *batch* gets what became of each as it is known."""
-        session.conn.execute(self._settings)
+        """Claim, say so, attempt, record, commit; *batch* gets what became of each as it is known."""
         claimed = self._claim(session, most)
         self.run_id, self.backend = claimed.run_id, claimed.backend
         batch.idle = not claimed.ids and not claimed.more
@@ -240,15 +257,30 @@ class Processor:
             batch.outcomes.append(outcome)
             if outcome.result == "retry" and event.subject is not None:
                 waiting.add(event.subject)
-        record(session.conn, batch.outcomes)
-        self._end_run(session.conn, self.run_id, batch.outcomes)
+        self._end(session, batch.outcomes)
+
+    def _end(self, session: Session, outcomes: list[Outcome]) -> None:
+        """Record what became of the events, and commit. Raises Refused, or psycopg.Error."""
+        conn, ending = session.conn, session.handed.end()
+        failures = [outcome for outcome in outcomes if outcome.result in ("retry", "dead")]
+        if failures and ending:
+            conn.execute(ending)
+            ending = b""
+        for outcome in failures:
+            mark_failed(conn, outcome)
+        ending += mark_processed(conn, outcomes)
+        if session.handed.strayed:
+            if ending:
+                conn.execute(ending)
+            self._end_run(conn, self.run_id, outcomes)
+            conn.execute("COMMIT")
+        else:
+            # Nothing was sent that could have begun another transaction: one round trip.
+            conn.execute(ending + ClientCursor(conn).mogrify(ENDING, {"run_id": self.run_id}).encode() + b"COMMIT")
 
     def _end_run(self, conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
         """Let a run's transaction be committed. Raises Refused when it is another one by now."""
-        # What a commit would check is checked here, where its refusal can still be told from our death. Bound by the
-        # client, the three are one round trip.
-        ending = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
-        if ClientCursor(conn).execute(ending, {"run_id": run_id}).fetchone() is None:
+        if ClientCursor(conn).execute(ENDING, {"run_id": run_id}).fetchone() is None:
             raise Refused([outcome.event for outcome in outcomes], RuntimeError(SWAPPED))
 
     def _take(self, session: Session, events: list[Event]) -> list[Event]:
@@ -263,27 +295,31 @@ class Processor:
     def _attempt(self, session: Session, event: Event) -> Outcome:
         handlers = handlers_of(event)
         if not handlers:
-            return attempt(session.conn, event, handlers, self._settings)
-        return self._watch(session.conn, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
+            return unhandled(event)
+        return self._watch(session.handed, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
 
-    def _watch(self, conn: Connection, event: Event, calls: list[Call], in_hand: InHand) -> Outcome:
+    def _watch(self, conn: Handed, event: Event, calls: list[Call], in_hand: InHand) -> Outcome:
         """As call_all, where a supervisor sees which handler takes how long."""
         page = self.page
         if page is None:
-            return call_all(conn, event, calls, self._settings)
+            return call_all(conn, event, calls)
 
-        def call(handler: Handler, function: Callable[[Connection], Any], conn: Connection) -> Any:
+        def tell(handler: Handler) -> None:
             page.begin(event, in_hand, HANDLERS.index(handler), handler.timeout or self.timeout)
-            return function(conn)
 
         try:
-            watched: list[Call] = [(handler, partial(call, handler, function)) for handler, function in calls]
-            return call_all(conn, event, watched, self._settings)
+            return call_all(conn, event, calls, tell)
         finally:
             page.run(self.run_id)
 
     def _claim(self, session: Session, most: int) -> Claimed:
-        return claim(session.conn, most, self.scope, self.cursor)
+        """Begin a transaction, and claim events for it."""
+        session.handed.start(self._settings)
+        return claim(session.conn, most, self.scope, self.cursor, before=self._beginning)
+
+    @property
+    def _beginning(self) -> bytes:
+        return BEGIN + self._settings + b"; "
 
     def _blame(self, refused: Refused) -> None:
         """Count the attempt of the one event that can be to blame; of several, have each run alone next."""
