@@ -1,5 +1,6 @@
 """One attempt: an event's handlers in a savepoint of the batch's transaction, and what became of it."""
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,6 +20,8 @@ from processor.outcome import Outcome
 from processor.registry import MAX_ATTEMPTS, Handler
 from processor.session import worker_name
 from sql import load
+
+log = logging.getLogger("processor")
 
 CONFLICTS_MAX = 3  # deadlocks and serialization failures in a row that cost no attempt
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
@@ -58,7 +61,7 @@ def unhandled(event: Event) -> Outcome:
 
 def calls_of(event: Event, handlers: list[Handler]) -> list[Call]:
     """Return the calls of these handlers, none of which is outside."""
-    return [(handler, partial(handler.function, event)) for handler in handlers]
+    return [(handler, partial(handler.function, [event] if handler.batch else event)) for handler in handlers]
 
 
 def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = None) -> Outcome:
@@ -75,12 +78,36 @@ def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = 
                 _call(conn, handler, function)
             conn.keep()
         except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
-            _undo(conn, event, error)
+            _undo(conn, [event], error)
             if isinstance(error, CONFLICTS) and conflicts < CONFLICTS_MAX:
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
         break
     return Outcome(event, "handled", seconds=time.monotonic() - started, handlers=tuple(ran))
+
+
+def attempt_together(conn: Handed, events: list[Event], handler: Handler, tell: Tell | None = None) -> list[Outcome]:
+    """Run a batch handler on several events in one savepoint, and say that they are handled.
+
+    Return nothing when it failed or answered: then nothing is left of it, and each event is to be attempted alone.
+    Raises Refused when the batch's transaction did not survive it.
+    """
+    started = time.monotonic()
+    conn.begin()
+    try:
+        if tell:
+            tell(handler)
+        _call(conn, handler, partial(handler.function, events[:]))
+        conn.keep()
+    except BaseException as error:  # noqa: BLE001 - as for one event
+        _undo(conn, events, error)
+        log.warning(
+            "events taken apart count=%d first=%d handler=%s cause=%s",
+            len(events), events[0].id, handler.name, type(error).__name__,
+        )  # fmt: skip
+        return []
+    seconds = (time.monotonic() - started) / len(events)
+    return [Outcome(event, "handled", seconds=seconds, handlers=(handler,)) for event in events]
 
 
 def record(conn: Connection, outcomes: list[Outcome], lease: int | None = None) -> None:
@@ -163,11 +190,11 @@ def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any])
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
 
 
-def _undo(conn: Handed, event: Event, error: BaseException) -> None:
-    """Roll an event's writes back. Raises Refused when its transaction is gone, and the batch's with it."""
+def _undo(conn: Handed, events: list[Event], error: BaseException) -> None:
+    """Roll events' writes back. Raises Refused when their transaction is gone, and the batch's with it."""
     if conn.closed or conn.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-        raise Refused([event], error) from error
+        raise Refused(events, error) from error
     try:
         conn.undo()
     except psycopg.Error:
-        raise Refused([event], error) from error
+        raise Refused(events, error) from error

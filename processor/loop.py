@@ -22,6 +22,8 @@ from processor.attempt import (
     SWAPPED,
     Call,
     Refused,
+    Tell,
+    attempt_together,
     call_all,
     calls_of,
     failed,
@@ -41,6 +43,7 @@ from processor.outcome import Journal, Outcome, Totals, log_crashes
 from processor.page import InHand, Page
 from processor.registry import HANDLERS, Handler, handlers_of, longest
 from processor.session import Session, settings
+from processor.turns import Turns
 from processor.wakeup import Wakeup
 from sql import load
 
@@ -108,6 +111,7 @@ class Processor:
     def __post_init__(self) -> None:
         """Know how to wait."""
         self.wakeup = Wakeup(listen=self.listen)
+        self._kinds: dict[tuple[str, str, str], list[Handler]] = {}  # of the batch in hand, and whose they are
 
     @cached_property
     def _settings(self) -> bytes:
@@ -241,22 +245,20 @@ class Processor:
                 self.page.run(self.run_id)
             session.begin(self.run_id, claimed.ids)
         events = self._take(session, read(session.conn, claimed.ids)) if claimed.ids else []
-        until, waiting = time.monotonic() + BATCH_SECONDS, set()
-        for event in events:
+        self._kinds.clear()  # a handler may be registered at any time
+        turns, until = Turns(events, self._handlers_of), time.monotonic() + BATCH_SECONDS
+        while turn := turns.next():
             if batch.outcomes and (self.stopping.is_set() or time.monotonic() > until):
                 self.cursor.restart()
                 break
-            if event.subject in waiting:
-                continue
-            outcome = self._attempt(session, event)
-            if outcome.conflict and batch.outcomes:
+            outcomes = self._attempt_together(session, turn) if len(turn) > 1 else [self._attempt(session, turn[0])]
+            if batch.outcomes and any(outcome.conflict for outcome in outcomes):
                 # What the other waits for may be locked by this batch's earlier events: they are committed, and this
                 # one is run again after that, as if it had not been.
                 self.cursor.restart()
                 break
-            batch.outcomes.append(outcome)
-            if outcome.result == "retry" and event.subject is not None:
-                waiting.add(event.subject)
+            turns.end(turn, outcomes)
+            batch.outcomes += outcomes
         self._end(session, batch.outcomes)
 
     def _end(self, session: Session, outcomes: list[Outcome]) -> None:
@@ -292,25 +294,42 @@ class Processor:
             log_crashes(session.conn.execute(load("settle_leases"), names))
         return [event for event in events if event.lease is None]
 
+    def _handlers_of(self, event: Event) -> list[Handler]:
+        kind = (event.event_type, event.provider, event.source)
+        handlers = self._kinds.get(kind)
+        if handlers is None:
+            handlers = self._kinds[kind] = handlers_of(event)
+        return handlers
+
     def _attempt(self, session: Session, event: Event) -> Outcome:
-        handlers = handlers_of(event)
+        handlers = self._handlers_of(event)
         if not handlers:
             return unhandled(event)
         return self._watch(session.handed, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
 
     def _watch(self, conn: Handed, event: Event, calls: list[Call], in_hand: InHand) -> Outcome:
         """As call_all, where a supervisor sees which handler takes how long."""
+        try:
+            return call_all(conn, event, calls, self._tell([event], in_hand))
+        finally:
+            if self.page:
+                self.page.run(self.run_id)
+
+    def _attempt_together(self, session: Session, events: list[Event]) -> list[Outcome]:
+        (handler,) = self._handlers_of(events[0])
+        try:
+            tell = self._tell(events, (self.run_id, self.backend, 0))
+            return attempt_together(session.handed, events, handler, tell)
+        finally:
+            if self.page:
+                self.page.run(self.run_id)
+
+    def _tell(self, events: list[Event], in_hand: InHand) -> Tell | None:
+        """Return what says on the page which handler is at these events."""
         page = self.page
         if page is None:
-            return call_all(conn, event, calls)
-
-        def tell(handler: Handler) -> None:
-            page.begin(event, in_hand, HANDLERS.index(handler), handler.timeout or self.timeout)
-
-        try:
-            return call_all(conn, event, calls, tell)
-        finally:
-            page.run(self.run_id)
+            return None
+        return lambda handler: page.begin(events, in_hand, HANDLERS.index(handler), handler.timeout or self.timeout)
 
     def _claim(self, session: Session, most: int) -> Claimed:
         """Begin a transaction, and claim events for it."""
