@@ -25,6 +25,7 @@ log = logging.getLogger("processor")
 
 CONFLICTS_MAX = 3  # deadlocks and serialization failures in a row that cost no attempt
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+REPLANNED = "RevalidateCachedQuery"  # the server's function that finds a prepared statement outdated
 SWAPPED = "a handler ended the transaction it was given, and began another"
 
 Call = tuple[Handler, Callable[[Connection], Any]]  # what is called with the connection, and whose it is
@@ -79,7 +80,7 @@ def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = 
             conn.keep()
         except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
             _undo(conn, [event], error)
-            if isinstance(error, CONFLICTS) and conflicts < CONFLICTS_MAX:
+            if (isinstance(error, CONFLICTS) or _outdated(error)) and conflicts < CONFLICTS_MAX:
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
         break
@@ -188,6 +189,11 @@ def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any])
         raise RuntimeError(f"{handler.name} hid an SQL error; its writes can't be committed")
     if status != TransactionStatus.INTRANS:
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
+
+
+def _outdated(error: BaseException) -> bool:
+    """Tell whether a statement was prepared before a migration changed its columns; the undoing has unprepared it."""
+    return isinstance(error, psycopg.errors.FeatureNotSupported) and error.diag.source_function == REPLANNED
 
 
 def _undo(conn: Handed, events: list[Event], error: BaseException) -> None:

@@ -37,8 +37,9 @@ class Handed(psycopg.Connection[Any]):
     """The same connection as *own*, in a transaction of which its handlers have a savepoint an event.
 
     pending: the event in hand has no savepoint yet. held: an earlier one's is still to be released. odd: the event in
-    hand has sent something that isn't known to be plain. settings: SQL of the transaction's, to be set again after what
-    handlers may have set is undone. strayed: something odd was sent since that transaction began.
+    hand has sent something that isn't known to be plain; strayed: so has one since the transaction began. settings: SQL
+    of the transaction's, to be set again after what handlers may have set is undone. prepares: how often a statement is
+    sent before it is prepared on the server; None: none ever is.
     """
 
     def __init__(self, own: psycopg.Connection[Any]) -> None:
@@ -46,6 +47,7 @@ class Handed(psycopg.Connection[Any]):
         self.own = own
         self.lock = own.lock
         self.settings = b""
+        self.prepares: int | None = None
         self.pending = self.held = self.odd = self.strayed = False
         self._refresh()
 
@@ -76,6 +78,8 @@ class Handed(psycopg.Connection[Any]):
         if not self.pending:
             self.own.execute(UNDO + self.settings)
             self.held = False
+            # As psycopg does after a rollback: what a statement is about may have gone with it.
+            self._prepared.clear()
         elif self.pgconn.transaction_status != TransactionStatus.INTRANS:
             raise psycopg.InternalError("a handler failed past its connection, by that's pgconn")
         self.pending = False
@@ -125,4 +129,4 @@ class Handed(psycopg.Connection[Any]):
         """Undo what handlers set on our side of the connection."""
         self.row_factory = tuple_row
         self.cursor_factory = Cursor
-        self.prepare_threshold = None
+        self.prepare_threshold = self.prepares

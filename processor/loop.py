@@ -237,6 +237,7 @@ class Processor:
         """Claim, say so, attempt, record, commit; *batch* gets what became of each as it is known."""
         claimed = self._claim(session, most)
         self.run_id, self.backend = claimed.run_id, claimed.backend
+        session.meet(self.backend)
         batch.idle = not claimed.ids and not claimed.more
         batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
         if claimed.ids:

@@ -15,6 +15,8 @@ from processor.arrays import array
 from processor.handed import Handed
 from sql import load
 
+PREPARED_AFTER = 5  # times that handlers have sent a statement: psycopg's own measure
+
 
 def worker_name(pid: int | None = None) -> str:
     """Return what a worker is called in the database, ``host:pid``; without *pid* this process."""
@@ -58,6 +60,7 @@ class Session:
                 raise psycopg.OperationalError("the server is a standby; point DATABASE_URL at the primary as well")
             # The claim's later statements must see what was committed since its first.
             conn.isolation_level = IsolationLevel.READ_COMMITTED
+            conn.prepare_threshold = None  # names of what handlers have prepared are handed's to give
             session = cls(conn, opened.enter_context(closing(connect())))
             opened.pop_all()
         return session
@@ -66,6 +69,11 @@ class Session:
     def handed(self) -> Handed:
         """What handlers are given of conn."""
         return Handed(self.conn)
+
+    def meet(self, backend: int) -> None:
+        """Learn which process of the server this is: ours alone, unless a pooler gives its clients other numbers."""
+        if self.control and backend == self.conn.info.backend_pid:
+            self.handed.prepares = self.handed.prepare_threshold = PREPARED_AFTER
 
     def close(self) -> None:
         """Close both connections; what they had not committed is rolled back."""

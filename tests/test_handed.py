@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 from processor import on, plain
 from processor.loop import Processor
 from tests.handler_fixtures import effects, no_handlers, work, write
-from tests.inbox import add, look
+from tests.inbox import add, look, process
 
 __all__ = ["effects", "no_handlers", "work"]
 
@@ -268,3 +268,55 @@ def test_a_handler_that_fails_below_the_connection_undoes_nobody_elses_writes(db
 
     assert effects() == [(first, "done"), (last, "done")]
     assert look(db, bad, "outcome, attempts") == (None, 1)
+
+
+PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT * FROM effects%%'"
+
+
+def test_what_handlers_send_often_is_prepared(db, effects, work):
+    counts = []
+
+    @on("call.ringing")
+    def handle(event, conn):
+        conn.execute("SELECT * FROM effects WHERE event = %s", [event.id])
+        counts.append(conn.execute(PREPARED).fetchone()[0])
+
+    for _ in range(8):
+        add(db)
+
+    work()
+
+    assert (counts[0], counts[-1]) == (0, 1)
+
+
+def test_a_migration_that_outdates_what_was_prepared_costs_no_attempt(db, dsn, effects):
+    on("call.ringing")(lambda event, conn: conn.execute("SELECT * FROM effects WHERE event = %s", [event.id]))
+    worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
+    session = worker._open()
+    for _ in range(10):
+        add(db)
+    worker.batch(session, 10)
+    db.execute("ALTER TABLE effects ADD COLUMN more text")
+    event = add(db)
+
+    worker.batch(session, 1)
+
+    assert session.conn.execute(PREPARED).fetchone() == (0,)
+    session.close()
+    assert look(db, event, "outcome, attempts, last_error") == ("handled", 1, None)
+
+
+def test_on_a_connection_that_others_use_as_well_nothing_is_prepared(db, effects):
+    counts = []
+
+    @on("call.ringing")
+    def handle(event, conn):
+        conn.execute("SELECT * FROM effects WHERE event = %s", [event.id])
+        counts.append(conn.execute(PREPARED).fetchone()[0])
+
+    for _ in range(8):
+        add(db)
+
+    process(db)
+
+    assert counts == [0] * 8
