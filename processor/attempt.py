@@ -1,5 +1,6 @@
 """One attempt: an event's handlers in a savepoint of the batch's transaction, and what became of it."""
 
+import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -7,31 +8,28 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import Connection
+from psycopg import ClientCursor, Connection
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
 from processor.arrays import array
 from processor.backoff import backoff
 from processor.event import Discard, Event, RetryLater
 from processor.failure import describe
+from processor.handed import Handed
 from processor.outcome import Outcome
 from processor.registry import MAX_ATTEMPTS, Handler
 from processor.session import worker_name
 from sql import load
 
+log = logging.getLogger("processor")
+
 CONFLICTS_MAX = 3  # deadlocks and serialization failures in a row that cost no attempt
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-# Several in one string are one round trip. What a handler set on the session is not for the next one to find.
-FORGET = (
-    b"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
-    b"SELECT pg_advisory_unlock_all(); "
-)
-KEEP = b"RELEASE SAVEPOINT event; " + FORGET
-UNDO = b"ROLLBACK TO SAVEPOINT event; " + KEEP
+REPLANNED = "RevalidateCachedQuery"  # the server's function that finds a prepared statement outdated
 SWAPPED = "a handler ended the transaction it was given, and began another"
 
 Call = tuple[Handler, Callable[[Connection], Any]]  # what is called with the connection, and whose it is
+Tell = Callable[[Handler], None]
 
 
 class Refused(Exception):
@@ -46,47 +44,85 @@ class Refused(Exception):
         self.conflict = isinstance(cause, CONFLICTS)
 
 
-def attempt(conn: Connection, event: Event, handlers: list[Handler], settings: bytes = b"") -> Outcome:
+def attempt(conn: Handed, event: Event, handlers: list[Handler]) -> Outcome:
     """Run an event's handlers in a savepoint of the batch's transaction, and say what became of it.
 
-    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most. settings: SQL of the
-    transaction's, to be set again after what the handlers may have set is undone. Raises Refused when the batch's
-    transaction did not survive them.
+    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most. Raises Refused when the
+    batch's transaction did not survive them.
     """
-    if not handlers:
-        if event.parse_error is not None:  # a replayed one: still not readable, so still not skipped
-            return Outcome(event, "dead", event.parse_error, counted=False)
-        return Outcome(event, "no_handler", counted=False)
-    return call_all(conn, event, calls_of(event, handlers), settings)
+    return call_all(conn, event, calls_of(event, handlers)) if handlers else unhandled(event)
+
+
+def unhandled(event: Event) -> Outcome:
+    """Return what becomes of an event that has no handler."""
+    if event.parse_error is not None:  # a replayed one: still not readable, so still not skipped
+        return Outcome(event, "dead", event.parse_error, counted=False)
+    return Outcome(event, "no_handler", counted=False)
 
 
 def calls_of(event: Event, handlers: list[Handler]) -> list[Call]:
     """Return the calls of these handlers, none of which is outside."""
-    return [(handler, partial(handler.function, event)) for handler in handlers]
+    return [(handler, partial(handler.function, [event] if handler.batch else event)) for handler in handlers]
 
 
-def call_all(conn: Connection, event: Event, calls: list[Call], settings: bytes = b"") -> Outcome:
-    """As attempt, for at least one call of whatever kind."""
+def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = None) -> Outcome:
+    """As attempt, for at least one call of whatever kind. tell: is told which handler is called next."""
     started = time.monotonic()
     for conflicts in range(CONFLICTS_MAX + 1):
         ran: list[Handler] = []
+        conn.begin()
         try:
-            conn.execute("SAVEPOINT event")
             for handler, function in calls:
                 ran.append(handler)
+                if tell:
+                    tell(handler)
                 _call(conn, handler, function)
-            _leave(conn, KEEP + settings)
+            conn.keep()
         except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
-            _undo(conn, event, error, settings)
-            if isinstance(error, CONFLICTS) and conflicts < CONFLICTS_MAX:
+            _undo(conn, [event], error)
+            if (isinstance(error, CONFLICTS) or _outdated(error)) and conflicts < CONFLICTS_MAX:
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
         break
     return Outcome(event, "handled", seconds=time.monotonic() - started, handlers=tuple(ran))
 
 
+def attempt_together(conn: Handed, events: list[Event], handler: Handler, tell: Tell | None = None) -> list[Outcome]:
+    """Run a batch handler on several events in one savepoint, and say that they are handled.
+
+    Return nothing when it failed or answered: then nothing is left of it, and each event is to be attempted alone.
+    Raises Refused when the batch's transaction did not survive it.
+    """
+    started = time.monotonic()
+    conn.begin()
+    try:
+        if tell:
+            tell(handler)
+        _call(conn, handler, partial(handler.function, events[:]))
+        conn.keep()
+    except BaseException as error:  # noqa: BLE001 - as for one event
+        _undo(conn, events, error)
+        log.warning(
+            "events taken apart count=%d first=%d handler=%s cause=%s",
+            len(events), events[0].id, handler.name, type(error).__name__,
+        )  # fmt: skip
+        return []
+    seconds = (time.monotonic() - started) / len(events)
+    return [Outcome(event, "handled", seconds=seconds, handlers=(handler,)) for event in events]
+
+
 def record(conn: Connection, outcomes: list[Outcome], lease: int | None = None) -> None:
     """Write what became of the attempts, made under this lease, in the transaction that holds their rows."""
+    if marks := mark_processed(conn, outcomes):
+        conn.execute(marks)
+    for outcome in outcomes:
+        if outcome.result in ("retry", "dead"):
+            mark_failed(conn, outcome, lease)
+
+
+def mark_processed(conn: Connection, outcomes: list[Outcome]) -> bytes:
+    """Return SQL that closes those of the events that are done."""
+    marks = []
     for result in ("handled", "no_handler"):
         chosen = [outcome for outcome in outcomes if outcome.result == result]
         if chosen:
@@ -96,10 +132,8 @@ def record(conn: Connection, outcomes: list[Outcome], lease: int | None = None) 
                 "durations": array(outcome.seconds for outcome in chosen),
                 "versions": array(version(outcome.handlers) for outcome in chosen),
             }
-            conn.execute(load("mark_processed"), names)
-    for outcome in outcomes:
-        if outcome.result in ("retry", "dead"):
-            mark_failed(conn, outcome, lease)
+            marks.append(ClientCursor(conn).mogrify(load("mark_processed"), names).encode())
+    return b"".join(marks)
 
 
 def mark_failed(conn: Connection, outcome: Outcome, lease: int | None = None) -> None:
@@ -145,30 +179,28 @@ def version(handlers: tuple[Handler, ...]) -> str | None:
     return "+".join(dict.fromkeys(handler.version for handler in handlers)) or None
 
 
-def _call(conn: Connection, handler: Handler, function: Callable[[Connection], Any]) -> None:
+def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any]) -> None:
     """Run one handler. Raises what it raises or returns as an answer, RuntimeError for a transaction it broke."""
     answer = function(conn)
     if isinstance(answer, RetryLater | Discard):
         raise answer  # returned where it should be raised: meant all the same
-    if conn.info.transaction_status is TransactionStatus.INERROR:
+    status = conn.pgconn.transaction_status
+    if status == TransactionStatus.INERROR:
         raise RuntimeError(f"{handler.name} hid an SQL error; its writes can't be committed")
-    if conn.info.transaction_status is not TransactionStatus.INTRANS:
+    if status != TransactionStatus.INTRANS:
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
 
 
-def _undo(conn: Connection, event: Event, error: BaseException, settings: bytes) -> None:
-    """Roll an event's writes back. Raises Refused when its transaction is gone, and the batch's with it."""
+def _outdated(error: BaseException) -> bool:
+    """Tell whether a statement was prepared before a migration changed its columns; the undoing has unprepared it."""
+    return isinstance(error, psycopg.errors.FeatureNotSupported) and error.diag.source_function == REPLANNED
+
+
+def _undo(conn: Handed, events: list[Event], error: BaseException) -> None:
+    """Roll events' writes back. Raises Refused when their transaction is gone, and the batch's with it."""
     if conn.closed or conn.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-        raise Refused([event], error) from error
+        raise Refused(events, error) from error
     try:
-        _leave(conn, UNDO + settings)
+        conn.undo()
     except psycopg.Error:
-        raise Refused([event], error) from error
-
-
-def _leave(conn: Connection, how: bytes) -> None:
-    """End an event's savepoint, and forget what its handlers set on the session or on our side of it."""
-    conn.execute(how)
-    conn.row_factory = tuple_row
-    conn.cursor_factory = psycopg.Cursor
-    conn.prepare_threshold = None
+        raise Refused(events, error) from error

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg import Connection
+from psycopg import ClientCursor, Connection
 from psycopg.rows import RowMaker, dict_row
 
 from processor.arrays import array
@@ -42,10 +42,12 @@ class Claimed:
     blocked: bool
 
 
-def claim(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int = PREFIX) -> Claimed:
+def claim(  # noqa: PLR0913 - three are the claim's own
+    conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int = PREFIX, *, before: bytes = b""
+) -> Claimed:
     """Claim at most so many due events of this scope for the transaction in hand, of a subject at most *prefix*.
 
-    Looks from the cursor on, and moves it. Raises psycopg.Error.
+    Looks from the cursor on, and moves it. before: SQL that is sent with it. Raises psycopg.Error.
     """
     cursor.begin()
     types, providers, sources = zip(*scope.shut, strict=True) if scope.shut else (None, None, None)
@@ -60,7 +62,11 @@ def claim(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int
         "after_at": cursor.after_at,
         "after_id": cursor.after_id,
     }
-    row = conn.cursor(row_factory=dict_row).execute(load("claim"), names).fetchone()
+    # Bound by the client, several statements are one round trip.
+    answers = ClientCursor(conn, row_factory=dict_row).execute(before + load("claim"), names)
+    while answers.nextset():
+        pass
+    row = answers.fetchone()
     assert row is not None  # noqa: S101 - a function's one row
     all_seen = cursor.end(row.pop("after_at"), row.pop("after_id"), more=row["more"])
     return Claimed(all_seen=all_seen, **row)

@@ -12,23 +12,38 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property
 
 import psycopg
 from psycopg import ClientCursor, Connection
 
-from processor.attempt import CONFLICTS_MAX, SWAPPED, Call, Refused, attempt, call_all, calls_of, failed, record
+from processor.attempt import (
+    CONFLICTS_MAX,
+    SWAPPED,
+    Call,
+    Refused,
+    Tell,
+    attempt_together,
+    call_all,
+    calls_of,
+    failed,
+    mark_failed,
+    mark_processed,
+    record,
+    unhandled,
+)
 from processor.claim import Claimed, Scope, claim, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.expect import raise_overdue
 from processor.failure import describe
+from processor.handed import Handed
 from processor.migrations import PENDING
 from processor.outcome import Journal, Outcome, Totals, log_crashes
 from processor.page import InHand, Page
 from processor.registry import HANDLERS, Handler, handlers_of, longest
 from processor.session import Session, settings
+from processor.turns import Turns
 from processor.wakeup import Wakeup
 from sql import load
 
@@ -41,6 +56,11 @@ GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died
+# The claim's later statements must see what was committed since its first.
+BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
+# What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
+# statements are one round trip.
+ENDING = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
 OVERDUE_SECONDS = 1.0  # between two looks for what is overdue, at least
 OVERDUE_SHARE = 20  # and so many times what the last one took: it reads all that a backlog keeps from being overdue
 
@@ -91,6 +111,7 @@ class Processor:
     def __post_init__(self) -> None:
         """Know how to wait."""
         self.wakeup = Wakeup(listen=self.listen)
+        self._kinds: dict[tuple[str, str, str], list[Handler]] = {}  # of the batch in hand, and whose they are
 
     @cached_property
     def _settings(self) -> bytes:
@@ -197,12 +218,13 @@ class Processor:
         """
         batch = Batch()
         try:
-            with session.conn.transaction():
-                try:
-                    self._attempt_all(session, most, batch)
-                except (psycopg.Error, Refused):
-                    session.give_up(self.run_id)
-                    raise
+            try:
+                self._attempt_all(session, most, batch)
+            except (psycopg.Error, Refused):
+                session.give_up(self.run_id)
+                raise
+            finally:
+                session.roll_back()
         except psycopg.Error as error:
             if not batch.outcomes or session.conn.closed:
                 raise
@@ -212,10 +234,10 @@ class Processor:
         return batch
 
     def _attempt_all(self, session: Session, most: int, batch: Batch) -> None:
-        """Claim, say so, attempt, record; *batch* gets what became of each as it is known."""
-        session.conn.execute(self._settings)
+        """Claim, say so, attempt, record, commit; *batch* gets what became of each as it is known."""
         claimed = self._claim(session, most)
         self.run_id, self.backend = claimed.run_id, claimed.backend
+        session.meet(self.backend)
         batch.idle = not claimed.ids and not claimed.more
         batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
         if claimed.ids:
@@ -224,31 +246,44 @@ class Processor:
                 self.page.run(self.run_id)
             session.begin(self.run_id, claimed.ids)
         events = self._take(session, read(session.conn, claimed.ids)) if claimed.ids else []
-        until, waiting = time.monotonic() + BATCH_SECONDS, set()
-        for event in events:
+        self._kinds.clear()  # a handler may be registered at any time
+        turns, until = Turns(events, self._handlers_of), time.monotonic() + BATCH_SECONDS
+        while turn := turns.next():
             if batch.outcomes and (self.stopping.is_set() or time.monotonic() > until):
                 self.cursor.restart()
                 break
-            if event.subject in waiting:
-                continue
-            outcome = self._attempt(session, event)
-            if outcome.conflict and batch.outcomes:
+            outcomes = self._attempt_together(session, turn) if len(turn) > 1 else [self._attempt(session, turn[0])]
+            if batch.outcomes and any(outcome.conflict for outcome in outcomes):
                 # What the other waits for may be locked by this batch's earlier events: they are committed, and this
                 # one is run again after that, as if it had not been.
                 self.cursor.restart()
                 break
-            batch.outcomes.append(outcome)
-            if outcome.result == "retry" and event.subject is not None:
-                waiting.add(event.subject)
-        record(session.conn, batch.outcomes)
-        self._end_run(session.conn, self.run_id, batch.outcomes)
+            turns.end(turn, outcomes)
+            batch.outcomes += outcomes
+        self._end(session, batch.outcomes)
+
+    def _end(self, session: Session, outcomes: list[Outcome]) -> None:
+        """Record what became of the events, and commit. Raises Refused, or psycopg.Error."""
+        conn, ending = session.conn, session.handed.end()
+        failures = [outcome for outcome in outcomes if outcome.result in ("retry", "dead")]
+        if failures and ending:
+            conn.execute(ending)
+            ending = b""
+        for outcome in failures:
+            mark_failed(conn, outcome)
+        ending += mark_processed(conn, outcomes)
+        if session.handed.strayed:
+            if ending:
+                conn.execute(ending)
+            self._end_run(conn, self.run_id, outcomes)
+            conn.execute("COMMIT")
+        else:
+            # Nothing was sent that could have begun another transaction: one round trip.
+            conn.execute(ending + ClientCursor(conn).mogrify(ENDING, {"run_id": self.run_id}).encode() + b"COMMIT")
 
     def _end_run(self, conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
         """Let a run's transaction be committed. Raises Refused when it is another one by now."""
-        # What a commit would check is checked here, where its refusal can still be told from our death. Bound by the
-        # client, the three are one round trip.
-        ending = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
-        if ClientCursor(conn).execute(ending, {"run_id": run_id}).fetchone() is None:
+        if ClientCursor(conn).execute(ENDING, {"run_id": run_id}).fetchone() is None:
             raise Refused([outcome.event for outcome in outcomes], RuntimeError(SWAPPED))
 
     def _take(self, session: Session, events: list[Event]) -> list[Event]:
@@ -260,30 +295,51 @@ class Processor:
             log_crashes(session.conn.execute(load("settle_leases"), names))
         return [event for event in events if event.lease is None]
 
-    def _attempt(self, session: Session, event: Event) -> Outcome:
-        handlers = handlers_of(event)
-        if not handlers:
-            return attempt(session.conn, event, handlers, self._settings)
-        return self._watch(session.conn, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
+    def _handlers_of(self, event: Event) -> list[Handler]:
+        kind = (event.event_type, event.provider, event.source)
+        handlers = self._kinds.get(kind)
+        if handlers is None:
+            handlers = self._kinds[kind] = handlers_of(event)
+        return handlers
 
-    def _watch(self, conn: Connection, event: Event, calls: list[Call], in_hand: InHand) -> Outcome:
+    def _attempt(self, session: Session, event: Event) -> Outcome:
+        handlers = self._handlers_of(event)
+        if not handlers:
+            return unhandled(event)
+        return self._watch(session.handed, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
+
+    def _watch(self, conn: Handed, event: Event, calls: list[Call], in_hand: InHand) -> Outcome:
         """As call_all, where a supervisor sees which handler takes how long."""
+        try:
+            return call_all(conn, event, calls, self._tell([event], in_hand))
+        finally:
+            if self.page:
+                self.page.run(self.run_id)
+
+    def _attempt_together(self, session: Session, events: list[Event]) -> list[Outcome]:
+        (handler,) = self._handlers_of(events[0])
+        try:
+            tell = self._tell(events, (self.run_id, self.backend, 0))
+            return attempt_together(session.handed, events, handler, tell)
+        finally:
+            if self.page:
+                self.page.run(self.run_id)
+
+    def _tell(self, events: list[Event], in_hand: InHand) -> Tell | None:
+        """Return what says on the page which handler is at these events."""
         page = self.page
         if page is None:
-            return call_all(conn, event, calls, self._settings)
-
-        def call(handler: Handler, function: Callable[[Connection], Any], conn: Connection) -> Any:
-            page.begin(event, in_hand, HANDLERS.index(handler), handler.timeout or self.timeout)
-            return function(conn)
-
-        try:
-            watched: list[Call] = [(handler, partial(call, handler, function)) for handler, function in calls]
-            return call_all(conn, event, watched, self._settings)
-        finally:
-            page.run(self.run_id)
+            return None
+        return lambda handler: page.begin(events, in_hand, HANDLERS.index(handler), handler.timeout or self.timeout)
 
     def _claim(self, session: Session, most: int) -> Claimed:
-        return claim(session.conn, most, self.scope, self.cursor)
+        """Begin a transaction, and claim events for it."""
+        session.handed.start(self._settings)
+        return claim(session.conn, most, self.scope, self.cursor, before=self._beginning)
+
+    @property
+    def _beginning(self) -> bytes:
+        return BEGIN + self._settings + b"; "
 
     def _blame(self, refused: Refused) -> None:
         """Count the attempt of the one event that can be to blame; of several, have each run alone next."""

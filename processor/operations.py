@@ -195,9 +195,10 @@ def process_once(
     try:
         raise_overdue(conn)
         workers = [make() for make in Crew(lambda: conn, batch_size, scope or Scope()).makes()]
+        session = Session(conn, None)
         while workers and done.claimed != max_events:
             most = batch_size if max_events is None else min(batch_size, max_events - done.claimed)
-            batch = workers[0].batch(Session(conn, None), most)
+            batch = workers[0].batch(session, most)
             done.add(batch.outcomes)
             if batch.idle and batch.all_seen:
                 workers.pop(0)

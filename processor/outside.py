@@ -19,6 +19,7 @@ from processor.breakers import PROBE_SECONDS, Breakers
 from processor.claim import Claimed, claim
 from processor.cursor import Cursor
 from processor.event import Event
+from processor.handed import Handed
 from processor.loop import BATCH_SECONDS, Batch, Processor
 from processor.outcome import Outcome
 from processor.page import Page
@@ -120,6 +121,8 @@ class Outside(Processor):
             time.sleep(BEAT_SECONDS)
 
     def _claim(self, session: Session, most: int) -> Claimed:
+        session.handed.start(self._settings)
+        session.conn.execute(self._beginning)
         self.breakers.read(session.conn)
         probed = self.breakers.take_probe(session.conn)
         scope = replace(self.scope, shut=self.scope.shut + self.breakers.shut(probed))
@@ -159,12 +162,15 @@ class Outside(Processor):
         try:
             with conn.transaction():
                 conn.execute(self._settings)
+                session.handed.start(self._settings)
                 names = {"lease": self.lease, "ids": ids, "replays": replays}
                 row = conn.execute(load("lock_leased"), names).fetchone()
                 run_id, backend, own, lost = row or (0, 0, [], [])
                 for run in ended:
                     if run.event.id in own and (not outcomes or time.monotonic() < until):
-                        outcomes.append(self._count(conn, self._write(conn, run, backend)))
+                        outcomes.append(self._count(conn, self._write(session.handed, run, backend)))
+                if ending := session.handed.end():
+                    conn.execute(ending)
                 record(conn, outcomes, self.lease)
                 self._end_run(conn, run_id, outcomes)
         except psycopg.Error as error:
@@ -180,7 +186,7 @@ class Outside(Processor):
         self.ended = [run for run in self.ended if run.event.id in self.running]
         return outcomes
 
-    def _write(self, conn: Connection, run: Run, backend: int) -> Outcome:
+    def _write(self, conn: Handed, run: Run, backend: int) -> Outcome:
         """Call what the outside handlers returned, and the event's other handlers."""
         inside = [handler for handler in handlers_of(run.event) if not handler.outside]
         calls = [*run.writes, *calls_of(run.event, inside)]

@@ -26,11 +26,15 @@ class Page:
         """Say which batch is in hand; no handler of it is running."""
         AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0, 0.0, 0.0)
 
-    def begin(self, event: Event, in_hand: InHand, handler: int, seconds: float) -> None:
-        """Say that a handler, the one at this place in HANDLERS, starts now, and how long it may take."""
+    def begin(self, events: list[Event], in_hand: InHand, handler: int, seconds: float) -> None:
+        """Say that a handler, the one at this place in HANDLERS, starts now, and how long it may take.
+
+        Of several events the first is named, its attempt as 0: none of them alone is to blame.
+        """
+        event, attempt = events[0], events[0].attempt if len(events) == 1 else 0
         until = time.monotonic() + seconds
         run_id, backend, lease = in_hand
-        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, lease, event.attempt, handler, seconds, until)
+        AT_WORK.pack_into(self.memory, 0, event.id, run_id, backend, lease, attempt, handler, seconds, until)
 
     def hold(self, lease: int) -> None:
         """Say under which number this worker leases events, and that it lives."""
@@ -53,7 +57,7 @@ class Page:
 
 @dataclass(frozen=True)
 class AtWork:
-    """An attempt under way; event is 0 between two."""
+    """An attempt under way; event is 0 between two. attempt: 0 where a batch handler has several events."""
 
     event: int
     run_id: int

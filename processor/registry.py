@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from processor.event import Event
 
-Function = Callable[..., Any]  # (event, conn), or (event) for one that is outside
+Function = Callable[..., Any]  # (event, conn), (events, conn) for a batch handler, (event) for one that is outside
 F = TypeVar("F", bound=Function)
 Kind = tuple[str, str | None, str | None]  # of events: type, provider, source; None: any
 MAX_ATTEMPTS = 12
@@ -24,7 +24,7 @@ class BadHandlers(Exception):
     """A handlers' module can't be used; a processor without it would call its events unknown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Handler:
     """One registered function, and the events it is for."""
 
@@ -37,6 +37,7 @@ class Handler:
     skip_after: float | None
     outside: bool
     version: str
+    batch: bool = False
 
     @property
     def name(self) -> str:
@@ -63,8 +64,11 @@ def on(  # noqa: PLR0913 - one argument an option
     timeout: float | None = None,
     skip_after: float | None = None,
     outside: bool = False,
+    batch: bool = False,
 ) -> Callable[[F], F]:
-    """Register a function ``handler(event, conn)`` for these event types; ``handler(event)`` with *outside*.
+    """Register a function ``handler(event, conn)`` for these event types.
+
+    ``handler(event)`` with *outside*, ``handler(events, conn)`` with *batch*.
 
     Several functions for one event run in the order of their registration, in one transaction with its
     processed_at: all of their writes on *conn* are committed, or none. A function answers by returning
@@ -81,6 +85,11 @@ def on(  # noqa: PLR0913 - one argument an option
     ones. Past its timeout (their sum, where there are several) it is given up: its thread ends with its process,
     which is replaced once the other events in hand are done.
 
+    *batch*: for set-based SQL. It is given a list: of the due events that are for no other handler as many as may run
+    together, those of one subject in their order. Returning, it has handled them all. If it raises or answers anything,
+    what it wrote is rolled back, no attempt is spent, and it is called again with each event alone, as a list of one:
+    then it counts. *timeout* is the call's; past it nobody is blamed, and each event of the batch is run alone next.
+
     Raises TypeError for a function that isn't a plain ``def`` of so many arguments.
     """
     if not event_types or not all(isinstance(event_type, str) and event_type for event_type in event_types):
@@ -90,17 +99,20 @@ def on(  # noqa: PLR0913 - one argument an option
     if skip_after is not None and not skip_after >= 0:
         raise TypeError(f"@on: expected skip_after >= 0 seconds, or None to block, got {skip_after!r}")
 
+    if outside and batch:
+        raise TypeError("@on: expected outside or batch, got both; an outside handler runs concurrently with others")
+
     def register(function: F) -> F:
         if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"@on: expected a plain def, got an async or generator function {function.__qualname__!r}")
         try:
             inspect.signature(function).bind(*[None] * (1 if outside else 2))
         except TypeError:
-            expected = "(event), since it is outside" if outside else "(event, conn)"
+            expected = "(event), since it is outside" if outside else "(events, conn)" if batch else "(event, conn)"
             raise TypeError(f"@on: expected def {function.__qualname__}{expected}") from None
         version = os.environ.get("HANDLERS_VERSION", "").strip() or _digest(function)
         HANDLERS.append(
-            Handler(function, event_types, provider, source, max_attempts, timeout, skip_after, outside, version)
+            Handler(function, event_types, provider, source, max_attempts, timeout, skip_after, outside, version, batch)
         )
         return function
 

@@ -12,6 +12,7 @@ from processor import claim
 from processor.attempt import SWAPPED, Refused, attempt
 from processor.event import Event
 from processor.failure import describe
+from processor.handed import Handed
 from processor.outcome import Outcome
 from processor.registry import Handler, handlers_of
 from sql import load
@@ -102,7 +103,9 @@ def _attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome
     """Return what an attempt comes to, with what a batch's end would have checked."""
     (run_id,) = conn.execute(load("guard_rehearsal")).fetchone() or (0,)
     try:
-        outcome = attempt(conn, event, handlers)
+        handed = Handed(conn)
+        outcome = attempt(handed, event, handlers)
+        conn.execute(handed.end())
         whole = conn.execute(load("end_run"), {"run_id": run_id}).fetchone() is not None
         conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
     except (Refused, psycopg.Error) as error:

@@ -5,12 +5,17 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import psycopg
 from psycopg import Connection, IsolationLevel
+from psycopg.pq import TransactionStatus
 
 from processor.arrays import array
+from processor.handed import Handed
 from sql import load
+
+PREPARED_AFTER = 5  # times that handlers have sent a statement: psycopg's own measure
 
 
 def worker_name(pid: int | None = None) -> str:
@@ -53,13 +58,22 @@ class Session:
             conn = opened.enter_context(closing(connect()))
             if conn.info.parameter_status("in_hot_standby") == "on":
                 raise psycopg.OperationalError("the server is a standby; point DATABASE_URL at the primary as well")
-            # A handler that sends ROLLBACK is in a new transaction then, not in none; nobody commits it.
-            conn.autocommit = False
             # The claim's later statements must see what was committed since its first.
             conn.isolation_level = IsolationLevel.READ_COMMITTED
+            conn.prepare_threshold = None  # names of what handlers have prepared are handed's to give
             session = cls(conn, opened.enter_context(closing(connect())))
             opened.pop_all()
         return session
+
+    @cached_property
+    def handed(self) -> Handed:
+        """What handlers are given of conn."""
+        return Handed(self.conn)
+
+    def meet(self, backend: int) -> None:
+        """Learn which process of the server this is: ours alone, unless a pooler gives its clients other numbers."""
+        if self.control and backend == self.conn.info.backend_pid:
+            self.handed.prepares = self.handed.prepare_threshold = PREPARED_AFTER
 
     def close(self) -> None:
         """Close both connections; what they had not committed is rolled back."""
@@ -72,6 +86,11 @@ class Session:
         if self.control:
             names = {"run_id": run_id, "worker": worker_name(), "ids": array(ids)}
             self.control.execute(load("begin_run"), names)
+
+    def roll_back(self) -> None:
+        """End the batch's transaction without effect, if there still is one."""
+        if not self.conn.closed and self.conn.info.transaction_status is not TransactionStatus.IDLE:
+            self.conn.execute("ROLLBACK")
 
     def give_up(self, run_id: int) -> None:
         """Say that the run ended without anybody's death, before its transaction is rolled back."""

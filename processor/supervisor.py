@@ -165,6 +165,9 @@ class Supervisor:
 
     def _time_out(self, child: Child, at_work: AtWork) -> None:
         """Kill a worker, and count the attempt it was at; nobody else of its batch is to blame."""
+        if at_work.attempt == 0:
+            self._end_several(child, at_work)
+            return
         log.error("event timed out id=%d after=%gs; its worker is replaced", at_work.event, at_work.seconds)
         handler = HANDLERS[at_work.handler]
         wait = None if at_work.attempt >= handler.max_attempts else backoff(at_work.attempt)
@@ -200,6 +203,17 @@ class Supervisor:
             log.warning("attempt not counted id=%d cause=%s", at_work.event, describe(error))
             os.kill(child.pid, signal.SIGKILL)
         child.killed = True
+
+    def _end_several(self, child: Child, at_work: AtWork) -> None:
+        """Kill a worker whose batch handler is late: each event of its run is suspect then, and runs alone next."""
+        log.error("events timed out first=%d after=%gs; its worker is replaced", at_work.event, at_work.seconds)
+        os.kill(child.pid, signal.SIGKILL)
+        child.killed = True
+        try:
+            with self.connect() as conn:
+                conn.execute("SELECT pg_terminate_backend(%s)", [at_work.backend])
+        except psycopg.Error as error:
+            log.warning("a late statement goes on first=%d cause=%s", at_work.event, describe(error))
 
 
 def _work(make: Callable[[], Processor], page: Page, interval: float) -> int:

@@ -38,3 +38,17 @@ def never_end(event: Event, conn: Connection) -> None:
 @on("poison.sleep", timeout=0.5, max_attempts=2, skip_after=60)
 def sleep_in_the_database(event: Event, conn: Connection) -> None:
     conn.execute("SELECT pg_sleep(600)")
+
+
+@on("batch.kill", batch=True)
+def kill_with_others(events: list[Event], conn: Connection) -> None:
+    conn.execute("INSERT INTO effects (event) SELECT unnest(%s::bigint[])", [[event.id for event in events]])
+    if any(event.event_id == "bad" for event in events):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@on("batch.sleep", batch=True, timeout=0.5)
+def sleep_with_others(events: list[Event], conn: Connection) -> None:
+    conn.execute("INSERT INTO effects (event) SELECT unnest(%s::bigint[])", [[event.id for event in events]])
+    if any(event.event_id == "bad" for event in events):
+        conn.execute("SELECT pg_sleep(600)")

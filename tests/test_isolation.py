@@ -192,7 +192,7 @@ def test_a_handler_may_set_how_statements_run_and_rows_come_and_the_next_has_it_
 
     work()
 
-    assert found[1] == ((1,), psycopg.Cursor, None)
+    assert found[1] == found[0]
 
 
 def test_a_memory_error_is_that_events_failure(db, effects, work):

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from processor.loop import Processor
 from processor.postgres_binaries import as_child
 from processor.session import Session
 from processor.wakeup import Wakeup
@@ -116,3 +117,14 @@ def test_a_worker_does_not_listen_on_a_connection_that_it_shares(pooled, caplog)
         session.close()
 
     assert "wake-up off: a pooler stands before the database" in caplog.text
+
+
+def test_nothing_is_prepared_on_a_connection_that_is_shared(effects, pooled):
+    add(effects)
+    worker = Processor(partial(psycopg.connect, pooled, **database.CONNECT))
+    session = worker._open()
+    try:
+        worker.batch(session, 1)
+        assert session.handed.prepares is None
+    finally:
+        session.close()

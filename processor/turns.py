@@ -1,0 +1,53 @@
+"""In which order a batch's events are attempted, and which of them together."""
+
+from collections.abc import Callable
+
+from processor.event import Event
+from processor.outcome import Outcome
+from processor.registry import Handler
+
+
+class Turns:
+    """The turns of a batch's events, in the order of their ids.
+
+    done: those that have had theirs. waiting: subjects, one of whose events has to be tried again. alone: events that a
+    batch handler could not handle with others.
+    """
+
+    def __init__(self, events: list[Event], handlers_of: Callable[[Event], list[Handler]]) -> None:
+        self.events = events
+        self.handlers_of = handlers_of
+        self.place = 0
+        self.done: set[int] = set()
+        self.waiting: set[str] = set()
+        self.alone: set[int] = set()
+
+    def next(self) -> list[Event]:
+        """Return whose turn it is: one event, or several for one batch handler; none when all have had theirs."""
+        while self.place < len(self.events):
+            event = self.events[self.place]
+            if event.id not in self.done and event.subject not in self.waiting:
+                handlers = self.handlers_of(event)
+                together = len(handlers) == 1 and handlers[0].batch and event.id not in self.alone
+                return self._together(handlers[0]) if together else [event]
+            self.place += 1
+        return []
+
+    def end(self, events: list[Event], outcomes: list[Outcome]) -> None:
+        """Note what became of a turn: an outcome an event, or none where each is to have a turn of its own instead."""
+        (self.done if outcomes else self.alone).update(event.id for event in events)
+        for outcome in outcomes:
+            if outcome.result == "retry" and outcome.event.subject is not None:
+                self.waiting.add(outcome.event.subject)
+
+    def _together(self, handler: Handler) -> list[Event]:
+        """Return the events that are for this handler and no other, and behind no earlier one of their subject."""
+        chosen, held = [], set(self.waiting)
+        for event in self.events[self.place :]:
+            if event.id in self.done or event.subject in held:
+                continue
+            if event.id not in self.alone and self.handlers_of(event) == [handler]:
+                chosen.append(event)
+            elif event.subject is not None:
+                held.add(event.subject)
+        return chosen
