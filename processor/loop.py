@@ -32,7 +32,7 @@ from processor.attempt import (
     record,
     unhandled,
 )
-from processor.claim import Claimed, Scope, claim, read
+from processor.claim import PREFIX, Claimed, Scope, claim, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.expect import raise_overdue
@@ -55,7 +55,8 @@ TIMEOUT = 60.0  # seconds that a handler may take, unless it or the command says
 GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt whose supervisor is gone as well
 CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
-SETTLE_SECONDS = 0.5  # between two looks for workers that died
+SETTLE_SECONDS = 0.5  # between two looks for workers that died, at least; where there is no time for one
+SETTLE_LATEST = 2.0  # between two waits, at most
 # The claim's later statements must see what was committed since its first.
 BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
 # What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
@@ -70,12 +71,14 @@ class Batch:
     """What became of a batch's events.
 
     idle: none was due, as far as was looked; all_seen: and that was to the end; blocked: but some must wait their turn.
+    spent: few were due, as far as the oldest event, and all are done; another claim would hardly find any.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     idle: bool = False
     all_seen: bool = False
     blocked: bool = False
+    spent: bool = False
 
 
 @dataclass
@@ -141,6 +144,9 @@ class Processor:
                     nap = interval * random.uniform(0.8, 1.0)  # noqa: S311 - not for secrecy
                     nap = nap if batch.all_seen else min(nap, FULL_SCAN)
                     self._wait(min(nap, BLOCKED_SECONDS) if batch.blocked else nap)
+                elif batch.spent and self.wakeup.listening and not once:
+                    # Of what comes next we are told. What this claim passed by waits as what is blocked does.
+                    self._wait(BLOCKED_SECONDS)
         finally:
             self._close()
         return totals
@@ -174,7 +180,15 @@ class Processor:
         return batch
 
     def _wait(self, seconds: float) -> None:
-        if self.session and not self.wakeup.wait(self.session, seconds, self.stopping):
+        if self.session is None:
+            return
+        try:
+            if self._settle_due(SETTLE_SECONDS) and self.settle(self.session):
+                return
+        except psycopg.Error:  # said when it is connected to again
+            self._close()
+            return
+        if not self.wakeup.wait(self.session, seconds, self.stopping):
             self._close()
 
     def _open(self) -> Session:
@@ -185,29 +199,35 @@ class Processor:
             # It is the database that went away under our last run, not we: no event of it is to blame.
             self.session.give_up(self.run_id)
             self.settled_at = float("-inf")
-        if time.monotonic() - self.settled_at >= SETTLE_SECONDS:
+        # Who was told of an event attends to that first, and settles before it waits again.
+        if self._settle_due(SETTLE_LATEST if self.wakeup.told else SETTLE_SECONDS):
             self.settle(self.session)
-            self.settled_at = time.monotonic()
         return self.session
+
+    def _settle_due(self, seconds: float) -> bool:
+        return time.monotonic() - self.settled_at >= seconds
 
     def _close(self) -> None:
         if self.session is not None:
             self.session.close()
             self.session = None
 
-    def settle(self, session: Session) -> None:
+    def settle(self, session: Session) -> bool:
         """Blame the event that ran alone in a worker that died, suspect those that ran together; raise what is overdue.
 
-        Comes before a claim, so an idle worker does it every --interval seconds: soon enough for what is late anyway.
+        Tells whether a worker had died: its events are free now. An idle worker does it every --interval seconds: soon
+        enough for what is late anyway.
         """
         if session.control is None:
-            return
-        log_crashes(session.control.execute(load("reap_runs"), {"most": CRASHES_MAX}))
-        began = time.monotonic()
+            return False
+        began = self.settled_at = time.monotonic()
+        settled = session.control.execute(load("reap_runs"), {"most": CRASHES_MAX}).fetchall()
+        log_crashes(settled)
         if began >= self.overdue_at:
             raise_overdue(session.control)
             took = time.monotonic() - began
             self.overdue_at = began + max(OVERDUE_SECONDS, OVERDUE_SHARE * took)
+        return bool(settled)
 
     def batch(self, session: Session, most: int) -> Batch:
         """Attempt at most so many due events in one transaction, and log what became of each once it is committed.
@@ -261,6 +281,12 @@ class Processor:
             turns.end(turn, outcomes)
             batch.outcomes += outcomes
         self._end(session, batch.outcomes)
+        batch.spent = (
+            claimed.all_seen
+            and 0 < len(claimed.ids) < PREFIX
+            and len(batch.outcomes) == len(claimed.ids)
+            and all(outcome.result == "handled" and not outcome.event.suspect for outcome in batch.outcomes)
+        )
 
     def _end(self, session: Session, outcomes: list[Outcome]) -> None:
         """Record what became of the events, and commit. Raises Refused, or psycopg.Error."""

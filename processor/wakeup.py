@@ -40,6 +40,7 @@ class Wakeup:
         self.control: Connection | None = None  # the last that was to listen
         self.listening = False
         self.woken = False  # told of events since the last wait
+        self.told = False  # it was that which ended the last wait
         self.heard_at = self.probed_at = self.retry_at = -math.inf
         self.lost = False  # said that nothing is heard
 
@@ -48,6 +49,7 @@ class Wakeup:
 
         False: *session* lost a connection or hears nothing, and is to be replaced.
         """
+        self.told = False
         try:
             if self._begins_to_listen(session):
                 return True  # what came before is not told: the next claim finds it
@@ -66,7 +68,7 @@ class Wakeup:
                 if self._deaf(session.conn):
                     self._give_up("a probe was not heard; behind a pooler, say --no-listen", disconnected=False)
                     return False
-            self.woken = False
+            self.told, self.woken = self.woken, False
         except psycopg.Error as error:
             self._give_up(describe(error), disconnected=isinstance(error, psycopg.OperationalError))
             return False
