@@ -87,19 +87,17 @@ class Cursor(psycopg.Cursor[Row]):
 def _results(pgconn: PGconn, sent: int) -> PQGen[list[PGresult]]:
     """Return what the last of so many commands came to, or the first that failed, and leave the pipeline mode."""
     yield from generators.send(pgconn)
-    results: list[PGresult] = []
+    answers: list[list[PGresult]] = []
     try:
         for _ in range(sent + 1):  # the last is the pipeline's end
-            found = yield from generators.fetch_many(pgconn)
-            if not _failed(results) and found[0].status != ExecStatus.PIPELINE_SYNC:
-                results = found
+            answers.append((yield from generators.fetch_many(pgconn)))  # noqa: PERF401 - no comprehension may yield
     except psycopg.OperationalError:
-        if not _failed(results):  # else the server has said why it ends the connection
+        if not answers or answers[-1][-1].status != ExecStatus.FATAL_ERROR:
             raise
+        # Else the server has said why it ends the connection.
     if pgconn.status != ConnStatus.BAD:
         pgconn.exit_pipeline_mode()
-    return results
-
-
-def _failed(results: list[PGresult]) -> bool:
-    return bool(results) and results[-1].status == ExecStatus.FATAL_ERROR
+    for results in answers:
+        if results[-1].status == ExecStatus.FATAL_ERROR:
+            return results
+    return answers[sent - 1]
