@@ -8,4 +8,5 @@
 UPDATE webhook_events
    SET lease = %(lease)s, next_attempt_at = clock_timestamp() + %(ttl)s::interval,
        attempts = least(attempts, 2147483646) + 1, parked = false
- WHERE id = ANY (%(ids)s::bigint[]) AND processed_at IS NULL AND dead_at IS NULL;
+ WHERE id = ANY (%(ids)s::bigint[])
+   AND coalesce(processed_at, dead_at) IS NULL;  -- as in mark_processed

@@ -12,6 +12,7 @@ from processor import loop, on, registry
 from processor.cursor import START, Cursor
 from processor.loop import Processor
 from processor.session import Session
+from sql import load
 from tests.inbox import add, look
 from tests.processes import DEADLINE, wait_for
 
@@ -209,3 +210,41 @@ def test_an_old_snapshot_does_not_make_claims_dearer(fresh_dsn):
         after, _ = claim_cost.claim_cost(conn, worker.cursor)
 
     assert after <= 1.5 * before
+
+
+@pytest.fixture
+def unknown(fresh_dsn):
+    """Connection to an inbox with 10,000 events, each of another call: the planner knows nothing of them."""
+    with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+        conn.execute("ALTER TABLE webhook_events SET (autovacuum_enabled = false)")
+        conn.execute(
+            "INSERT INTO webhook_events (source, provider, event_id, event_type, subject, payload, next_attempt_at)"
+            " SELECT 'twilio', 'twilio', n, %s, 'call/' || repeat(md5(n::text), 3), '{}', now() - interval '1 s' / n"
+            " FROM generate_series(1, 10000) AS n",
+            [claim_cost.TYPE],
+        )
+        yield conn
+
+
+def test_a_claim_is_no_dearer_before_the_table_was_ever_analyzed(unknown):
+    before, _ = claim_cost.claim_cost(unknown, Cursor())
+    claim_cost.settle(unknown)
+    after, _ = claim_cost.claim_cost(unknown, Cursor())
+
+    assert before <= 2 * after
+
+
+def test_a_completion_is_no_dearer_before_the_table_was_ever_analyzed(unknown):
+    names = {"ids": list(range(1, 51)), "outcome": "handled", "durations": [0.1] * 50, "versions": ["1"] * 50}
+
+    def pages_to_find_them():
+        with unknown.transaction(force_rollback=True):
+            explained = unknown.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + load("mark_processed"), names)
+            ((plan,),) = explained.fetchone()
+        (scan,) = plan["Plan"]["Plans"]
+        return scan["Shared Hit Blocks"] + scan["Shared Read Blocks"]
+
+    before = pages_to_find_them()
+    claim_cost.settle(unknown)
+
+    assert before <= 2 * pages_to_find_them()
