@@ -57,6 +57,7 @@ CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died, at least; where there is no time for one
 SETTLE_LATEST = 2.0  # between two waits, at most
+LEAN = 10  # batches for which nothing is claimed ahead, where what waits is of subjects in hand
 # The claim's later statements must see what was committed since its first.
 BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
 # What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
@@ -92,6 +93,8 @@ class Processor:
     settled_at: when it last looked for workers that died; overdue_at: when it will look for what is overdue.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
     listen: whether to let the receiver end a wait, before the interval is over.
+    spare: another connection, on which the next batch, ahead, is claimed while this one's commit is under way; overlap:
+    whether that may be. lean: batches until that is tried again, where it found nothing.
     """
 
     connect: Callable[[], Connection]
@@ -110,6 +113,10 @@ class Processor:
     timeout: float = TIMEOUT
     page: Page | None = None
     listen: bool = True
+    overlap: bool = True
+    spare: Session | None = None
+    ahead: Claimed | None = None
+    lean: int = 0
 
     def __post_init__(self) -> None:
         """Know how to wait."""
@@ -130,6 +137,7 @@ class Processor:
         raised, and always what the role has no right to.
         """
         totals = Totals()
+        self.overlap = self.overlap and max_events is None
         try:
             while not self._over(spent=totals.claimed == max_events):
                 most = self.batch_size if max_events is None else min(self.batch_size, max_events - totals.claimed)
@@ -180,6 +188,7 @@ class Processor:
         return batch
 
     def _wait(self, seconds: float) -> None:
+        self._drop_spare()  # who has nothing to do holds no more connections than it needs
         if self.session is None:
             return
         try:
@@ -200,7 +209,7 @@ class Processor:
             self.session.give_up(self.run_id)
             self.settled_at = float("-inf")
         # Who was told of an event attends to that first, and settles before it waits again.
-        if self._settle_due(SETTLE_LATEST if self.wakeup.told else SETTLE_SECONDS):
+        if not self.ahead and self._settle_due(SETTLE_LATEST if self.wakeup.told else SETTLE_SECONDS):
             self.settle(self.session)
         return self.session
 
@@ -208,6 +217,7 @@ class Processor:
         return time.monotonic() - self.settled_at >= seconds
 
     def _close(self) -> None:
+        self._drop_spare()
         if self.session is not None:
             self.session.close()
             self.session = None
@@ -255,7 +265,7 @@ class Processor:
 
     def _attempt_all(self, session: Session, most: int, batch: Batch) -> None:
         """Claim, say so, attempt, record, commit; *batch* gets what became of each as it is known."""
-        claimed = self._claim(session, most)
+        claimed, self.ahead = self.ahead or self._claim(session, most), None
         self.run_id, self.backend = claimed.run_id, claimed.backend
         session.meet(self.backend)
         batch.idle = not claimed.ids and not claimed.more
@@ -280,16 +290,16 @@ class Processor:
                 break
             turns.end(turn, outcomes)
             batch.outcomes += outcomes
-        self._end(session, batch.outcomes)
-        batch.spent = (
-            claimed.all_seen
-            and 0 < len(claimed.ids) < PREFIX
-            and len(batch.outcomes) == len(claimed.ids)
-            and all(outcome.result == "handled" and not outcome.event.suspect for outcome in batch.outcomes)
-        )
+        done = len(claimed.ids) == sum(outcome.result in ("handled", "no_handler") for outcome in batch.outcomes)
+        few = 0 < len(claimed.ids) < PREFIX and not any(event.suspect for event in events)
+        batch.spent = claimed.all_seen and few and done
+        self._end(session, batch.outcomes, most if done and len(claimed.ids) == most >= PREFIX else 0)
 
-    def _end(self, session: Session, outcomes: list[Outcome]) -> None:
-        """Record what became of the events, and commit. Raises Refused, or psycopg.Error."""
+    def _end(self, session: Session, outcomes: list[Outcome], next_most: int) -> None:
+        """Record what became of the events, and commit; claim so many for the next batch meanwhile.
+
+        Raises Refused, or psycopg.Error.
+        """
         conn, ending = session.conn, session.handed.end()
         failures = [outcome for outcome in outcomes if outcome.result in ("retry", "dead")]
         if failures and ending:
@@ -305,7 +315,40 @@ class Processor:
             conn.execute("COMMIT")
         else:
             # Nothing was sent that could have begun another transaction: one round trip.
-            conn.execute(ending + ClientCursor(conn).mogrify(ENDING, {"run_id": self.run_id}).encode() + b"COMMIT")
+            session.send(ending + ClientCursor(conn).mogrify(ENDING, {"run_id": self.run_id}).encode() + b"COMMIT")
+            try:
+                self._claim_ahead(session, next_most)
+            finally:
+                session.answered()
+            if self.ahead and self.spare:
+                self.session, self.spare = self.spare, session
+
+    def _claim_ahead(self, session: Session, most: int) -> None:
+        """Claim the next batch, on another connection, while this one's commit is under way.
+
+        No handler runs then, and none will before that commit's answer: to everybody else it is one worker's claim
+        beside another's commit. It begins to run when its turn comes, so until then nobody is to blame for its events.
+        """
+        self.lean = max(0, self.lean - 1)
+        here = session is self.session and self.overlap and not self.stopping.is_set()
+        if not most or not here or self.lean or self._settle_due(SETTLE_SECONDS):
+            return
+        try:
+            self.spare = self.spare or session.second(self.connect)
+            claimed = self._claim(self.spare, most)
+            if claimed.ids:
+                self.ahead = claimed
+            else:
+                self.spare.roll_back()
+                self.lean = LEAN
+        except psycopg.Error:  # the next claim meets it again, where it can be told
+            self._drop_spare()
+
+    def _drop_spare(self) -> None:
+        self.ahead = None
+        if self.spare is not None:
+            self.spare.conn.close()
+            self.spare = None
 
     def _end_run(self, conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
         """Let a run's transaction be committed. Raises Refused when it is another one by now."""

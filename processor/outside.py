@@ -58,6 +58,7 @@ class Outside(Processor):
     hanging: int = 0
     extended_at: float = 0.0
     claimed_last: bool = False
+    overlap: bool = False  # what it leases lasts longer than a batch
 
     def batch(self, session: Session, most: int) -> Batch:
         """Finish what has ended, lease what is due, as far as there is room; see Processor.batch."""

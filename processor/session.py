@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import psycopg
-from psycopg import Connection, IsolationLevel
-from psycopg.pq import TransactionStatus
+from psycopg import Connection, IsolationLevel, generators
+from psycopg.pq import ExecStatus, TransactionStatus
 
 from processor.arrays import array
 from processor.handed import Handed
@@ -55,15 +55,14 @@ class Session:
     def open(cls, connect: Callable[[], Connection]) -> "Session":
         """Connect twice. Raises psycopg.Error, also on a standby, and then leaves nothing open."""
         with ExitStack() as opened:
-            conn = opened.enter_context(closing(connect()))
-            if conn.info.parameter_status("in_hot_standby") == "on":
-                raise psycopg.OperationalError("the server is a standby; point DATABASE_URL at the primary as well")
-            # The claim's later statements must see what was committed since its first.
-            conn.isolation_level = IsolationLevel.READ_COMMITTED
-            conn.prepare_threshold = None  # names of what handlers have prepared are handed's to give
+            conn = opened.enter_context(closing(_connect(connect)))
             session = cls(conn, opened.enter_context(closing(connect())))
             opened.pop_all()
         return session
+
+    def second(self, connect: Callable[[], Connection]) -> "Session":
+        """Connect once more, for another transaction beside this one's; control is shared. Raises as open."""
+        return Session(_connect(connect), self.control)
 
     @cached_property
     def handed(self) -> Handed:
@@ -87,6 +86,16 @@ class Session:
             names = {"run_id": run_id, "worker": worker_name(), "ids": array(ids)}
             self.control.execute(load("begin_run"), names)
 
+    def send(self, statements: bytes) -> None:
+        """Send SQL on conn, and don't wait. Raises psycopg.Error."""
+        self.conn.pgconn.send_query(statements)
+
+    def answered(self) -> None:
+        """Wait until what was sent is done. Raises psycopg.Error when it failed, or the connection did."""
+        for result in self.conn.wait(generators.execute(self.conn.pgconn)):
+            if result.status == ExecStatus.FATAL_ERROR:
+                raise psycopg.errors.error_from_result(result)
+
     def roll_back(self) -> None:
         """End the batch's transaction without effect, if there still is one."""
         if not self.conn.closed and self.conn.info.transaction_status is not TransactionStatus.IDLE:
@@ -97,3 +106,15 @@ class Session:
         if self.control and not self.control.closed:
             with suppress(psycopg.Error):  # then it is settled as if we had died
                 self.control.execute(load("abandon_run"), {"run_id": run_id})
+
+
+def _connect(connect: Callable[[], Connection]) -> Connection:
+    """Connect for batches' transactions."""
+    conn = connect()
+    if conn.info.parameter_status("in_hot_standby") == "on":
+        conn.close()
+        raise psycopg.OperationalError("the server is a standby; point DATABASE_URL at the primary as well")
+    # The claim's later statements must see what was committed since its first.
+    conn.isolation_level = IsolationLevel.READ_COMMITTED
+    conn.prepare_threshold = None  # names of what handlers have prepared are handed's to give
+    return conn

@@ -1,0 +1,125 @@
+"""The next batch is claimed while a full one's commit is under way: what that changes is the time it takes, alone."""
+
+import psycopg
+import pytest
+
+from processor import on
+from processor.loop import Processor
+from tests.handler_fixtures import effects, no_handlers, write
+from tests.inbox import add
+
+__all__ = ["effects", "no_handlers"]
+
+BATCH = 20
+
+
+@pytest.fixture
+def drained(db, dsn):
+    """Drain what is due in batches of 20, and return the connections that were made for it."""
+
+    def drain():
+        made = []
+
+        def connect():
+            made.append(psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
+            return made[-1]
+
+        Processor(connect, BATCH).run(1, once=True)
+        return made
+
+    return drain
+
+
+def outcomes(db):
+    return db.execute(
+        "SELECT outcome, attempts, suspect, crashes, count(*) FROM webhook_events GROUP BY 1, 2, 3, 4"
+    ).fetchall()
+
+
+def test_a_backlog_takes_a_worker_one_connection_more(db, effects, drained):
+    on("call.ringing")(write)
+    for _ in range(3 * BATCH):
+        add(db)
+
+    assert len(drained()) == 3
+    assert outcomes(db) == [("handled", 1, False, 0, 3 * BATCH)]
+
+
+def test_what_fills_no_batch_takes_none(db, effects, drained):
+    on("call.ringing")(write)
+    for _ in range(BATCH - 1):
+        add(db)
+
+    assert len(drained()) == 2
+
+
+def test_the_other_connection_is_closed_where_nothing_is_left_to_do(db, effects, drained):
+    on("call.ringing")(write)
+    for _ in range(3 * BATCH):
+        add(db)
+
+    assert all(conn.closed for conn in drained())
+
+
+def test_a_backlog_of_one_subject_keeps_its_order(db, effects, drained):
+    seen = []
+    on("call.ringing")(lambda event, conn: seen.append(event.id))
+    events = [add(db, subject="call/CA1") for _ in range(5 * BATCH)]
+
+    drained()
+
+    assert seen == events
+
+
+def test_no_handler_runs_before_the_batch_before_it_is_committed(db, dsn, effects, drained):
+    # What is seen from elsewhere when a handler runs: all of the batches before its own, and nothing of its own.
+    seen = []
+
+    @on("call.ringing")
+    def look(event, conn):
+        write(event, conn)
+        seen.append(db.execute("SELECT count(*) FROM effects").fetchone()[0])
+
+    for _ in range(3 * BATCH):
+        add(db)
+
+    drained()
+
+    assert seen == [BATCH * (place // BATCH) for place in range(3 * BATCH)]
+
+
+def test_a_refused_commit_blames_nobody_whose_events_were_claimed_meanwhile(db, effects, drained):
+    db.execute(
+        "CREATE TABLE owed (event bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)"
+    )
+
+    @on("call.ringing")
+    def owe(event, conn):
+        # Checked at the batch's end alone; that of the first event can't be met, whoever runs beside it.
+        conn.execute("INSERT INTO owed VALUES (%s, %s)", [event.id, -1 if event.id == first else event.id])
+
+    first, *others = [add(db) for _ in range(3 * BATCH)]
+
+    drained()
+
+    blamed = "SELECT id FROM webhook_events WHERE last_error IS NOT NULL"
+    assert db.execute(blamed).fetchall() == [(first,)]
+    assert db.execute("SELECT event FROM owed ORDER BY event").fetchall() == [(event,) for event in others]
+    done = "SELECT count(*) FROM webhook_events WHERE outcome = 'handled' AND attempts = 1 AND crashes = 0"
+    assert db.execute(done).fetchone() == (len(others),)
+
+
+def test_a_connection_lost_with_events_claimed_ahead_frees_them(db, effects, dsn):
+    on("call.ringing")(write)
+    events = [add(db) for _ in range(2 * BATCH)]
+    worker = Processor(lambda: psycopg.connect(dsn, autocommit=True, prepare_threshold=None), BATCH)
+    worker.batch(worker._open(), BATCH)
+    assert worker.ahead is not None
+    db.execute("SELECT pg_terminate_backend(%s)", [worker.session.conn.info.backend_pid])
+
+    with pytest.raises(psycopg.OperationalError):
+        worker.run(1, once=True)
+    worker.run(1, once=True)
+
+    assert db.execute("SELECT event FROM effects ORDER BY event").fetchall() == [(event,) for event in events]
+    assert outcomes(db) == [("handled", 1, False, 0, 2 * BATCH)]
