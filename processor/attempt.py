@@ -18,7 +18,7 @@ from processor.failure import describe
 from processor.handed import Handed
 from processor.outcome import Outcome
 from processor.registry import MAX_ATTEMPTS, Handler
-from processor.session import worker_name
+from processor.session import OPEN, worker_name
 from sql import load
 
 log = logging.getLogger("processor")
@@ -35,12 +35,13 @@ Tell = Callable[[Handler], None]
 class Refused(Exception):
     """A batch was not committed: its commit failed, or a handler ended its transaction or connection.
 
-    events: those that may be to blame, the whole batch or the one at work.
+    events: those that may be to blame, the whole batch or the one at work. shared: or one before it, as well.
     """
 
-    def __init__(self, events: list[Event], cause: BaseException) -> None:
+    def __init__(self, events: list[Event], cause: BaseException, *, shared: bool = False) -> None:
         super().__init__(describe(cause))
         self.events = events
+        self.shared = shared
         self.conflict = isinstance(cause, CONFLICTS)
 
 
@@ -187,6 +188,8 @@ def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any])
     status = conn.pgconn.transaction_status
     if status == TransactionStatus.INERROR:
         raise RuntimeError(f"{handler.name} hid an SQL error; its writes can't be committed")
+    if status == TransactionStatus.ACTIVE or conn.pgconn.pipeline_status:
+        raise RuntimeError(f"{handler.name} left a statement or a pipeline under way")
     if status != TransactionStatus.INTRANS:
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
 
@@ -198,9 +201,13 @@ def _outdated(error: BaseException) -> bool:
 
 def _undo(conn: Handed, events: list[Event], error: BaseException) -> None:
     """Roll events' writes back. Raises Refused when their transaction is gone, and the batch's with it."""
-    if conn.closed or conn.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+    if conn.closed or conn.info.transaction_status not in OPEN or conn.pgconn.pipeline_status or conn.lock.locked():
         raise Refused(events, error) from error
     try:
         conn.undo()
-    except psycopg.Error:
-        raise Refused(events, error) from error
+    except psycopg.Error as lost:
+        # A savepoint that is gone, though this one sent nothing that could have ended it: who did is unknown.
+        shared = isinstance(lost, psycopg.errors.InvalidSavepointSpecification) and not conn.odd
+        raise Refused(events, error, shared=shared) from error
+    for event in events:
+        event.restore()

@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 RV = TypeVar("RV")
 
-SAVEPOINT = b"SAVEPOINT event"
-RELEASE = b"RELEASE SAVEPOINT event"
+# A name that no handler gives a savepoint of its own: rolled back to, the inner one of two of a name would hide ours.
+SAVEPOINT = b"SAVEPOINT webhook_inbox_event"
+RELEASE = b"RELEASE SAVEPOINT webhook_inbox_event"
 # Several in one string are one round trip. What a handler set on the session is not for the next one to find.
 FORGET = (
     b"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
     b"SELECT pg_advisory_unlock_all(); "
 )
 KEEP = RELEASE + b"; " + FORGET
-UNDO = b"ROLLBACK TO SAVEPOINT event; " + KEEP
+UNDO = b"ROLLBACK TO SAVEPOINT webhook_inbox_event; " + KEEP
 
 
 class Handed(psycopg.Connection[Any]):
