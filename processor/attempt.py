@@ -25,6 +25,8 @@ log = logging.getLogger("processor")
 
 CONFLICTS_MAX = 3  # deadlocks and serialization failures in a row that cost no attempt
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+# And those of class 42: names, rights and syntax.
+LEFT = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, psycopg.errors.ReadOnlySqlTransaction)
 REPLANNED = "RevalidateCachedQuery"  # the server's function that finds a prepared statement outdated
 SWAPPED = "a handler ended the transaction it was given, and began another"
 
@@ -48,7 +50,8 @@ class Refused(Exception):
 def attempt(conn: Handed, event: Event, handlers: list[Handler]) -> Outcome:
     """Run an event's handlers in a savepoint of the batch's transaction, and say what became of it.
 
-    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most. Raises Refused when the
+    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most; so has, once, an error
+    that may come of what an earlier event of the batch left on the session. Raises Refused when the
     batch's transaction did not survive them.
     """
     return call_all(conn, event, calls_of(event, handlers)) if handlers else unhandled(event)
@@ -80,8 +83,9 @@ def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = 
                 _call(conn, handler, function)
             conn.keep()
         except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
+            left = conn.used and _may_be_of_what_was_left(error)
             _undo(conn, [event], error)
-            if (isinstance(error, CONFLICTS) or _outdated(error)) and conflicts < CONFLICTS_MAX:
+            if (left or isinstance(error, CONFLICTS) or _outdated(error)) and conflicts < CONFLICTS_MAX:
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
         break
@@ -192,6 +196,15 @@ def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any])
         raise RuntimeError(f"{handler.name} left a statement or a pipeline under way")
     if status != TransactionStatus.INTRANS:
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
+
+
+def _may_be_of_what_was_left(error: BaseException) -> bool:
+    """Tell whether an earlier event's function may be to blame for an error: by a table, cursor, role, path or timeout.
+
+    The undoing has forgotten what it left.
+    """
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and (state.startswith("42") or isinstance(error, LEFT))
 
 
 def _outdated(error: BaseException) -> bool:

@@ -382,3 +382,31 @@ def test_what_a_handler_leaves_of_its_connection_is_its_own_events_failure(db, d
     assert effects() == [(event, "done") for event in good]
     assert [look(db, event, "outcome, attempts, crashes") for event in good] == [("handled", 1, 0)] * 2
     assert look(db, ids[place], "outcome, attempts, crashes") == (None, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "CREATE TEMP TABLE found ON COMMIT DROP AS SELECT 1 AS one",
+        "DECLARE found CURSOR FOR SELECT 1",
+        "SET ROLE pg_monitor",
+        "SET search_path = nowhere",
+    ],
+)
+def test_what_a_function_leaves_costs_the_next_event_no_attempt(db, effects, work, body):
+    db.execute(f"CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE '{body}'; END $$")
+    try:
+
+        @on("call.ringing")
+        def handle(event, conn):
+            write(event, conn)
+            conn.execute("SELECT leave()")
+
+        events = [add(db) for _ in range(3)]
+
+        work()
+
+        assert effects() == [(event, "done") for event in events]
+        assert [look(db, event, "outcome, attempts, last_error") for event in events] == [("handled", 1, None)] * 3
+    finally:
+        db.execute("DROP FUNCTION leave")
