@@ -18,13 +18,15 @@ from processor.failure import describe
 from processor.handed import Handed
 from processor.outcome import Outcome
 from processor.registry import MAX_ATTEMPTS, Handler
-from processor.session import worker_name
+from processor.session import OPEN, worker_name
 from sql import load
 
 log = logging.getLogger("processor")
 
 CONFLICTS_MAX = 3  # deadlocks and serialization failures in a row that cost no attempt
 CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+# And those of class 42: names, rights and syntax.
+LEFT = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, psycopg.errors.ReadOnlySqlTransaction)
 REPLANNED = "RevalidateCachedQuery"  # the server's function that finds a prepared statement outdated
 SWAPPED = "a handler ended the transaction it was given, and began another"
 
@@ -35,19 +37,21 @@ Tell = Callable[[Handler], None]
 class Refused(Exception):
     """A batch was not committed: its commit failed, or a handler ended its transaction or connection.
 
-    events: those that may be to blame, the whole batch or the one at work.
+    events: those that may be to blame, the whole batch or the one at work. shared: or one before it, as well.
     """
 
-    def __init__(self, events: list[Event], cause: BaseException) -> None:
+    def __init__(self, events: list[Event], cause: BaseException, *, shared: bool = False) -> None:
         super().__init__(describe(cause))
         self.events = events
+        self.shared = shared
         self.conflict = isinstance(cause, CONFLICTS)
 
 
 def attempt(conn: Handed, event: Event, handlers: list[Handler]) -> Outcome:
     """Run an event's handlers in a savepoint of the batch's transaction, and say what became of it.
 
-    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most. Raises Refused when the
+    A deadlock or serialization failure has them run again at once, CONFLICTS_MAX times at most; so has, once, an error
+    that may come of what an earlier event of the batch left on the session. Raises Refused when the
     batch's transaction did not survive them.
     """
     return call_all(conn, event, calls_of(event, handlers)) if handlers else unhandled(event)
@@ -79,8 +83,9 @@ def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = 
                 _call(conn, handler, function)
             conn.keep()
         except BaseException as error:  # noqa: BLE001 - sys.exit in a handler, too, is its event's outcome
+            left = conn.used and _may_be_of_what_was_left(error)
             _undo(conn, [event], error)
-            if (isinstance(error, CONFLICTS) or _outdated(error)) and conflicts < CONFLICTS_MAX:
+            if (left or isinstance(error, CONFLICTS) or _outdated(error)) and conflicts < CONFLICTS_MAX:
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
         break
@@ -187,8 +192,19 @@ def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any])
     status = conn.pgconn.transaction_status
     if status == TransactionStatus.INERROR:
         raise RuntimeError(f"{handler.name} hid an SQL error; its writes can't be committed")
+    if status == TransactionStatus.ACTIVE or conn.pgconn.pipeline_status:
+        raise RuntimeError(f"{handler.name} left a statement or a pipeline under way")
     if status != TransactionStatus.INTRANS:
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
+
+
+def _may_be_of_what_was_left(error: BaseException) -> bool:
+    """Tell whether an earlier event's function may be to blame for an error: by a table, cursor, role, path or timeout.
+
+    The undoing has forgotten what it left.
+    """
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and (state.startswith("42") or isinstance(error, LEFT))
 
 
 def _outdated(error: BaseException) -> bool:
@@ -198,9 +214,13 @@ def _outdated(error: BaseException) -> bool:
 
 def _undo(conn: Handed, events: list[Event], error: BaseException) -> None:
     """Roll events' writes back. Raises Refused when their transaction is gone, and the batch's with it."""
-    if conn.closed or conn.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
+    if conn.closed or conn.info.transaction_status not in OPEN or conn.pgconn.pipeline_status or conn.lock.locked():
         raise Refused(events, error) from error
     try:
         conn.undo()
-    except psycopg.Error:
-        raise Refused(events, error) from error
+    except psycopg.Error as lost:
+        # A savepoint that is gone, though this one sent nothing that could have ended it: who did is unknown.
+        shared = isinstance(lost, psycopg.errors.InvalidSavepointSpecification) and not conn.odd
+        raise Refused(events, error, shared=shared) from error
+    for event in events:
+        event.restore()

@@ -70,6 +70,12 @@ class Event:
                 raise AttributeError(f"event: no field {name!r}")
             return self.__dict__.setdefault(name, read_payload(self.__dict__[f"{name}_json"]))
 
+    def restore(self) -> None:
+        """Forget what a handler may have changed in headers and payload: they are read anew."""
+        for name in ("headers", "payload"):
+            if f"{name}_json" in self.__dict__:
+                self.__dict__.pop(name, None)
+
     @property
     def subject_id(self) -> str:
         """The subject without its kind: ``CA...`` of ``call/CA...``; "" where there is no subject."""

@@ -22,21 +22,23 @@ if TYPE_CHECKING:
 
 RV = TypeVar("RV")
 
-SAVEPOINT = b"SAVEPOINT event"
-RELEASE = b"RELEASE SAVEPOINT event"
+# A name that no handler gives a savepoint of its own: rolled back to, the inner one of two of a name would hide ours.
+SAVEPOINT = b"SAVEPOINT webhook_inbox_event"
+RELEASE = b"RELEASE SAVEPOINT webhook_inbox_event"
 # Several in one string are one round trip. What a handler set on the session is not for the next one to find.
 FORGET = (
     b"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; "
     b"SELECT pg_advisory_unlock_all(); "
 )
 KEEP = RELEASE + b"; " + FORGET
-UNDO = b"ROLLBACK TO SAVEPOINT event; " + KEEP
+UNDO = b"ROLLBACK TO SAVEPOINT webhook_inbox_event; " + KEEP
 
 
 class Handed(psycopg.Connection[Any]):
     """The same connection as *own*, in a transaction of which its handlers have a savepoint an event.
 
-    pending: the event in hand has no savepoint yet. held: an earlier one's is still to be released. odd: the event in
+    pending: the event in hand has no savepoint yet. held: an earlier one's is still to be released. used: earlier
+    ones have sent something since what is left on the session was last forgotten. odd: the event in
     hand has sent something that isn't known to be plain; strayed: so has one since the transaction began. settings: SQL
     of the transaction's, to be set again after what handlers may have set is undone. prepares: how often a statement is
     sent before it is prepared on the server; None: none ever is.
@@ -48,7 +50,7 @@ class Handed(psycopg.Connection[Any]):
         self.lock = own.lock
         self.settings = b""
         self.prepares: int | None = None
-        self.pending = self.held = self.odd = self.strayed = False
+        self.pending = self.held = self.used = self.odd = self.strayed = False
         self._refresh()
 
     def __del__(self, *_: object) -> None:
@@ -57,7 +59,7 @@ class Handed(psycopg.Connection[Any]):
     def start(self, settings: bytes) -> None:
         """Begin with a transaction, which has these settings."""
         self.settings = settings
-        self.pending = self.held = self.strayed = False
+        self.pending = self.held = self.used = self.strayed = False
 
     def begin(self) -> None:
         """Begin with an event."""
@@ -67,9 +69,9 @@ class Handed(psycopg.Connection[Any]):
         """Keep what an event's handlers wrote. Raises psycopg.Error when they have broken its savepoint."""
         if self.odd:
             self.own.execute(KEEP + self.settings)
-            self.held = False
+            self.held = self.used = False
         elif not self.pending:
-            self.held = True
+            self.held = self.used = True
         self.pending = False
         self._refresh()
 
@@ -77,7 +79,7 @@ class Handed(psycopg.Connection[Any]):
         """Roll back what they wrote. Raises psycopg.Error when they have broken the savepoint, or passed it by."""
         if not self.pending:
             self.own.execute(UNDO + self.settings)
-            self.held = False
+            self.held = self.used = False
             # As psycopg does after a rollback: what a statement is about may have gone with it.
             self._prepared.clear()
         elif self.pgconn.transaction_status != TransactionStatus.INTRANS:

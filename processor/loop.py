@@ -63,6 +63,8 @@ BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
 # What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
 # statements are one round trip.
 ENDING = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
+# For who asks no more between the two: past psycopg, by its pgconn, a handler can still have begun another transaction.
+CHECKED_ENDING = load("check_run") + ENDING
 OVERDUE_SECONDS = 1.0  # between two looks for what is overdue, at least
 OVERDUE_SHARE = 20  # and so many times what the last one took: it reads all that a backlog keeps from being overdue
 
@@ -250,8 +252,10 @@ class Processor:
         try:
             try:
                 self._attempt_all(session, most, batch)
-            except (psycopg.Error, Refused):
+            except (psycopg.Error, Refused) as error:
                 session.give_up(self.run_id)
+                if isinstance(error, Refused) and error.shared:
+                    error.events = [outcome.event for outcome in batch.outcomes] + error.events
                 raise
             finally:
                 session.roll_back()
@@ -314,8 +318,9 @@ class Processor:
             self._end_run(conn, self.run_id, outcomes)
             conn.execute("COMMIT")
         else:
-            # Nothing was sent that could have begun another transaction: one round trip.
-            session.send(ending + ClientCursor(conn).mogrify(ENDING, {"run_id": self.run_id}).encode() + b"COMMIT")
+            # Nothing is known to have been sent that could have begun another transaction: one round trip.
+            ending += ClientCursor(conn).mogrify(CHECKED_ENDING, {"run_id": self.run_id}).encode()
+            session.send(ending + b"COMMIT")
             try:
                 self._claim_ahead(session, next_most)
             finally:

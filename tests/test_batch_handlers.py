@@ -249,6 +249,23 @@ def test_a_handler_that_changes_its_list_changes_nothing(db, effects, insert, ca
     assert [look(db, event, "outcome") for event in events] == [("handled",)] * 2
 
 
+def test_what_a_failed_set_did_to_a_payload_is_not_seen_by_its_events_alone(db, effects, work):
+    @on("call.ringing", batch=True)
+    def take(events, conn):
+        for event in events:
+            note = event.payload.pop("CallSid")
+            conn.execute("INSERT INTO effects VALUES (%s, %s)", [event.id, note])
+        if bad in [event.id for event in events]:
+            raise ValueError
+
+    good, bad = add(db, subject="call/CA1"), add(db, subject="call/CA2")
+
+    work()
+
+    assert effects() == [(good, "CA1")]
+    assert look(db, bad, "attempts, last_error") == (1, "ValueError")
+
+
 def test_a_set_that_ends_its_transaction_makes_its_events_run_alone(db, effects, calls, work):
     @on("call.ringing", batch=True)
     def handle(events, conn):

@@ -320,3 +320,93 @@ def test_on_a_connection_that_others_use_as_well_nothing_is_prepared(db, effects
     process(db)
 
     assert counts == [0] * 8
+
+
+KEPT: list[object] = []
+
+
+def leave_a_result_half_read(conn):
+    rows = conn.cursor().stream("SELECT generate_series(1, 100000)")
+    next(rows)
+    KEPT.append(rows)
+
+
+def leave_a_copy_open(conn):
+    copy = conn.cursor().copy("COPY effects FROM STDIN")
+    KEPT.append((copy, copy.__enter__()))
+
+
+def leave_a_pipeline_open(conn):
+    pipeline = conn.pipeline()
+    KEPT.append((pipeline, pipeline.__enter__()))
+    conn.execute("INSERT INTO effects VALUES (0, 'pipeline')")
+
+
+def begin_another_below_psycopg(conn):
+    conn.pgconn.exec_(b"ROLLBACK")
+    conn.pgconn.exec_(b"BEGIN")
+
+
+def name_a_savepoint_as_we_might(conn):
+    conn.execute("INSERT INTO effects VALUES (0, 'before')")
+    conn.execute("SAVEPOINT event")
+    raise ValueError
+
+
+@pytest.mark.parametrize(
+    "misdeed",
+    [
+        leave_a_result_half_read,
+        leave_a_copy_open,
+        leave_a_pipeline_open,
+        begin_another_below_psycopg,
+        name_a_savepoint_as_we_might,
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_a_handler_leaves_of_its_connection_is_its_own_events_failure(db, dsn, effects, misdeed, place):
+    @on("call.ringing")
+    def handle(event, conn):
+        misdeed(conn) if event.id == ids[place] else write(event, conn)
+
+    ids = [add(db) for _ in range(3)]
+    worker = Processor(lambda: psycopg.connect(dsn, autocommit=True))
+    try:
+        for _ in ids * 2:  # batches: the one that is refused, and each event by itself
+            worker._step(3, once=False)
+    finally:
+        worker._close()
+        KEPT.clear()
+
+    good = [event for event in ids if event != ids[place]]
+    assert effects() == [(event, "done") for event in good]
+    assert [look(db, event, "outcome, attempts, crashes") for event in good] == [("handled", 1, 0)] * 2
+    assert look(db, ids[place], "outcome, attempts, crashes") == (None, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "CREATE TEMP TABLE found ON COMMIT DROP AS SELECT 1 AS one",
+        "DECLARE found CURSOR FOR SELECT 1",
+        "SET ROLE pg_monitor",
+        "SET search_path = nowhere",
+    ],
+)
+def test_what_a_function_leaves_costs_the_next_event_no_attempt(db, effects, work, body):
+    db.execute(f"CREATE FUNCTION leave() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE '{body}'; END $$")
+    try:
+
+        @on("call.ringing")
+        def handle(event, conn):
+            write(event, conn)
+            conn.execute("SELECT leave()")
+
+        events = [add(db) for _ in range(3)]
+
+        work()
+
+        assert effects() == [(event, "done") for event in events]
+        assert [look(db, event, "outcome, attempts, last_error") for event in events] == [("handled", 1, None)] * 3
+    finally:
+        db.execute("DROP FUNCTION leave")

@@ -26,9 +26,9 @@ __all__ = ["effects", "no_handlers", "work"]
         "ROLLBACK",
         "ROLLBACK; BEGIN",
         "ROLLBACK AND CHAIN",
-        "RELEASE SAVEPOINT event",
-        "ROLLBACK TO SAVEPOINT event; RELEASE SAVEPOINT event",
-        "ROLLBACK; BEGIN; SAVEPOINT event",
+        "RELEASE SAVEPOINT webhook_inbox_event",
+        "ROLLBACK TO SAVEPOINT webhook_inbox_event; RELEASE SAVEPOINT webhook_inbox_event",
+        "ROLLBACK; BEGIN; SAVEPOINT webhook_inbox_event",
     ],
 )
 @pytest.mark.parametrize("hidden", [False, True], ids=["raising", "hiding the error"])

@@ -15,7 +15,11 @@ from sql import database
 from tests.commands import lines, runner
 from tests.inbox import add, look
 
-SQL = {"commit": "COMMIT", "swap": "ROLLBACK; BEGIN; SAVEPOINT event", "release": "RELEASE SAVEPOINT event"}
+SQL = {
+    "commit": "COMMIT",
+    "swap": "ROLLBACK; BEGIN; SAVEPOINT webhook_inbox_event",
+    "release": "RELEASE SAVEPOINT webhook_inbox_event",
+}
 INSERT = "INSERT INTO messages VALUES ('a', 'twilio', %s, 'sent', NULL, %s)"
 
 
