@@ -136,13 +136,17 @@ class Lanes:
             async with self.connect() as conn:
                 while not conn.closed and (batch := self._take()):
                     lane.since = time.monotonic()
+                    lost_before = batch[0].tried  # by itself, then: whatever cuts it off holds up nobody behind it
                     late = loop.call_later(LATE + TICK, self._go)
                     if self.queue:
                         self._go()  # what is spread goes at once
                     again = await self.send(conn, batch)
                     late.cancel()
                     lane.since = None
-                    self.queue.extendleft(reversed(again))
+                    if lost_before:
+                        self.queue.extend(again)
+                    else:
+                        self.queue.extendleft(reversed(again))
         except PoolTimeout as error:
             # Whoever has waited for as long as the pool does. The others came later, and another lane waits on.
             if self.queue:

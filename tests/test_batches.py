@@ -318,6 +318,21 @@ def test_what_a_delivery_has_committed_before_it_failed_is_no_duplicate_of_itsel
         assert db.execute("SELECT count(*) FROM webhook_duplicates WHERE event_id = 'new'").fetchone() == (0,)
 
 
+def test_a_row_that_costs_its_connection_each_time_holds_up_nobody_behind_it(fresh_dsn):
+    with psycopg.connect(fresh_dsn, autocommit=True) as db:
+        db.execute(
+            "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END';"
+            "CREATE TRIGGER cut BEFORE INSERT ON webhook_events FOR EACH ROW"
+            " WHEN (NEW.event_id = 'cut off') EXECUTE FUNCTION cut()"
+        )
+
+        cut_off, *others = saved(fresh_dsn, delivered("cut off"), *map(delivered, range(20)), deadline=ENOUGH)
+
+        assert isinstance(cut_off, Unavailable)
+        assert [found.duplicate for (found,) in others] == [False] * 20
+
+
 def test_in_a_database_that_is_not_migrated_yet_they_are_stored_one_by_one(fresh_dsn):
     with psycopg.connect(fresh_dsn, autocommit=True) as db:
         db.execute("DROP FUNCTION webhook_are_new")

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from contextlib import asynccontextmanager
+from threading import Thread
 
 import pytest
 
@@ -51,6 +52,19 @@ def test_what_nobody_asks_for_is_left_in_the_socket_and_nothing_of_it_lost():
     left, most, came = asyncio.run(flood())
     assert (left, came == sent) == (True, True)
     assert FULL <= most < FULL + READ
+
+
+def test_a_client_whose_pipelined_requests_fill_the_buffer_to_the_byte_is_read_on(served):
+    size, number = 512, 4 * FULL // 512  # the socket is left alone, and what is there ends with a whole request
+    request = LIVE[:-2] + b"x: "
+    request += b"y" * (size - len(request) - 4) + b"\r\n\r\n"
+    with connect(served()) as client:
+        sending = Thread(target=client.sendall, args=[request * number])
+        sending.start()
+        answers = b""
+        while answers.count(b"HTTP/1.1 200 ") < number:
+            answers += client.recv(READ)
+        sending.join()
 
 
 def test_waiting_ends_at_its_time_also_where_bytes_come_at_every_turn():

@@ -37,6 +37,7 @@ class Stream(asyncio.BufferedProtocol):
     async def arrival(self) -> None:
         """Wait for unread bytes, or for the end. Raises TimeoutError."""
         while not (self.unread or self.ended):
+            self._go_on()  # a head is taken off by another way than take()
             await self._wait(self.due)
 
     async def read(self, most: int) -> bytes:
@@ -62,9 +63,7 @@ class Stream(asyncio.BufferedProtocol):
         """Return unread bytes, at most so many."""
         data = bytes(self.unread[:most])
         del self.unread[:most]
-        if self.paused and len(self.unread) <= ROOM and self.transport is not None:
-            self.paused = False
-            self.transport.resume_reading()
+        self._go_on()
         return data
 
     async def write(self, data: bytes, seconds: float) -> None:
@@ -130,6 +129,12 @@ class Stream(asyncio.BufferedProtocol):
         """Have who wrote go on."""
         self.untaken = False
         self._wake()
+
+    def _go_on(self) -> None:
+        """Read the socket again, where there is room."""
+        if self.paused and len(self.unread) <= ROOM and self.transport is not None:
+            self.paused = False
+            self.transport.resume_reading()
 
     async def _wait(self, until: float) -> None:
         """Wait for a change. Raises TimeoutError at that time of the loop's clock, also where changes never cease."""
