@@ -18,7 +18,7 @@ from processor.failure import describe
 from processor.handed import Handed
 from processor.outcome import Outcome
 from processor.registry import MAX_ATTEMPTS, Handler
-from processor.session import OPEN, worker_name
+from processor.session import worker_name
 from sql import load
 
 log = logging.getLogger("processor")
@@ -192,10 +192,18 @@ def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any])
     status = conn.pgconn.transaction_status
     if status == TransactionStatus.INERROR:
         raise RuntimeError(f"{handler.name} hid an SQL error; its writes can't be committed")
-    if status == TransactionStatus.ACTIVE or conn.pgconn.pipeline_status:
+    if _busy(conn):
         raise RuntimeError(f"{handler.name} left a statement or a pipeline under way")
     if status != TransactionStatus.INTRANS:
         raise RuntimeError(f"{handler.name} ended the transaction it was given")
+
+
+def _busy(conn: Handed) -> bool:
+    """Tell whether a handler has left a result half read, a COPY or pipeline open, or the connection in other hands."""
+    if conn.closed:
+        return False
+    under_way = conn.pgconn.transaction_status == TransactionStatus.ACTIVE
+    return under_way or bool(conn.pgconn.pipeline_status) or conn.lock.locked()
 
 
 def _may_be_of_what_was_left(error: BaseException) -> bool:
@@ -214,7 +222,9 @@ def _outdated(error: BaseException) -> bool:
 
 def _undo(conn: Handed, events: list[Event], error: BaseException) -> None:
     """Roll events' writes back. Raises Refused when their transaction is gone, and the batch's with it."""
-    if conn.closed or conn.info.transaction_status not in OPEN or conn.pgconn.pipeline_status or conn.lock.locked():
+    if _busy(conn):
+        conn.own.close()  # a rollback would wait for what nobody ends
+    if conn.closed or conn.info.transaction_status not in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
         raise Refused(events, error) from error
     try:
         conn.undo()

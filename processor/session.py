@@ -15,7 +15,6 @@ from processor.arrays import array
 from processor.handed import Handed
 from sql import load
 
-OPEN = (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 PREPARED_AFTER = 5  # times that handlers have sent a statement: psycopg's own measure
 
 
@@ -98,17 +97,9 @@ class Session:
                 raise psycopg.errors.error_from_result(result)
 
     def roll_back(self) -> None:
-        """End the batch's transaction without effect, if there still is one; with the connection, if that is not free.
-
-        A handler may have left a result half read or a pipeline open: whoever waited for that would wait for ever.
-        """
-        if self.conn.closed or self.conn.info.transaction_status is TransactionStatus.IDLE:
-            return
-        if not self.conn.lock.locked() and self.conn.info.transaction_status in OPEN:
-            with suppress(psycopg.Error):
-                self.conn.execute("ROLLBACK")
-                return
-        self.conn.close()
+        """End the batch's transaction without effect, if there still is one."""
+        if not self.conn.closed and self.conn.info.transaction_status is not TransactionStatus.IDLE:
+            self.conn.execute("ROLLBACK")
 
     def give_up(self, run_id: int) -> None:
         """Say that the run ended without anybody's death, before its transaction is rolled back."""

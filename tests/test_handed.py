@@ -1,6 +1,7 @@
 """A savepoint that comes with a handler's first statement, to the same effect as one of its own."""
 
 import random
+import time
 
 import psycopg
 import pytest
@@ -8,8 +9,10 @@ from psycopg.rows import dict_row
 
 from processor import on, plain
 from processor.loop import Processor
+from processor.outside import Outside
 from tests.handler_fixtures import effects, no_handlers, work, write
 from tests.inbox import add, look, process
+from tests.processes import DEADLINE
 
 __all__ = ["effects", "no_handlers", "work"]
 
@@ -382,6 +385,21 @@ def test_what_a_handler_leaves_of_its_connection_is_its_own_events_failure(db, d
     assert effects() == [(event, "done") for event in good]
     assert [look(db, event, "outcome, attempts, crashes") for event in good] == [("handled", 1, 0)] * 2
     assert look(db, ids[place], "outcome, attempts, crashes") == (None, 1, 0)
+
+
+def test_what_an_outside_handlers_writes_leave_half_read_is_its_own_events_failure(db, dsn):
+    on("call.ringing", outside=True)(lambda event: leave_a_result_half_read)
+    event = add(db)
+    worker = Outside(lambda: psycopg.connect(dsn, autocommit=True))
+    until = time.monotonic() + DEADLINE
+    try:
+        while look(db, event, "last_error") == (None,) and time.monotonic() < until:
+            worker._step(1, once=False)
+    finally:
+        worker._close()
+        KEPT.clear()
+
+    assert look(db, event, "outcome, attempts, left(last_error, 12)") == (None, 1, "RuntimeError")
 
 
 @pytest.mark.parametrize(
