@@ -58,7 +58,8 @@ def inserts(dsn: str, directory: Path, connections: int, seconds: float) -> Meas
     given = {name: str(value) for name, value in conninfo_to_dict(dsn).items()}
     done = subprocess.run(
         [command, "-n", "-M", "prepared", "-c", str(connections), "-j", "1", "-T", str(max(1, round(seconds))),
-         "-D", "turn=0", "-D", "call=0", "-f", script, "-h", given["host"], "-p", given.get("port", "5432"), "-U", given["user"], given["dbname"]],
+         "-D", "turn=0", "-D", "call=0", "-f", script,
+         "-h", given["host"], "-p", given.get("port", "5432"), "-U", given["user"], given["dbname"]],
         env={"PGPASSWORD": given.get("password", "")}, capture_output=True, text=True, check=True, timeout=seconds + 60,
     )  # fmt: skip
     told = dict(line.split(" = ", 1) for line in done.stdout.splitlines() if " = " in line)

@@ -95,6 +95,7 @@ class Store:
             open=False,
         )
         self.wakeup = Wakeup(dsn)
+        self.repeating = False  # what was sent last were duplicates alone: those that follow are looked for first
         self.lanes = Lanes(CONNECTIONS_MAX, UNDER_WAY_MAX, self.pool.connection, self._send)
 
     async def open(self) -> None:
@@ -186,17 +187,22 @@ class Store:
         places = [(one, place) for one in batch for place in range(len(one.rows))]
         rows = [one.rows[place] for one, place in places]
         for part in parts(rows):
+            here = places[part]
+            if self.repeating:
+                now = time.monotonic()
+                await self._repeat(conn, [(one, place) for one, place in here if now < one.until])
+                here = [(one, place) for one, place in here if one.saved[place] is None]
             repeated = []
-            for (one, place), stored in zip(
-                places[part], await insert_all(conn, rows[part], LOCK_TIMEOUT), strict=True
-            ):
+            found = await insert_all(conn, [one.rows[place] for one, place in here], LOCK_TIMEOUT) if here else []
+            for (one, place), stored in zip(here, found, strict=True):
                 if stored is None:
                     repeated.append((one, place))
                 else:
                     one.saved[place] = Saved(stored, duplicate=False)
-            if len(repeated) < len(places[part]):
+            self.repeating = len(repeated) == len(here)
+            if not self.repeating:
                 self.wakeup.tell()
-            for one, _ in places[part]:
+            for one, _ in here:
                 one.settle()
             await self._repeat(conn, repeated)
 

@@ -235,6 +235,32 @@ def test_a_key_twice_in_a_batch_is_an_event_and_a_duplicate(dsn, db):
     assert db.execute("SELECT count(DISTINCT xmin::text) FROM webhook_duplicates").fetchone() == (1,)
 
 
+def test_behind_duplicates_alone_others_are_looked_for_before_anything_is_inserted(dsn, db, monkeypatch):
+    monkeypatch.setattr(lanes, "LATE", PATIENT)
+    repeated = [delivered(number) for number in range(4)]
+    number_given = "SELECT last_value FROM webhook_events_id_seq"
+
+    async def save():
+        async with opened(dsn) as store:
+
+            def together(*deliveries):
+                return asyncio.gather(*(store.save(*one) for one in deliveries))
+
+            for _ in range(2):
+                await together(*repeated)
+            (before,) = db.execute(number_given).fetchone()
+            await together(*repeated)
+            (after,) = db.execute(number_given).fetchone()
+            return after - before, await together(*repeated, delivered("new"))
+
+    numbers_taken, (*known, new) = asyncio.run(save())
+
+    assert numbers_taken == 0
+    assert all(one.duplicate for (one,) in known)
+    assert not new[0].duplicate
+    assert db.execute("SELECT count(*), count(DISTINCT event_id) FROM webhook_duplicates").fetchone() == (12, 4)
+
+
 def test_an_event_that_was_deleted_is_a_duplicate_in_a_batch_too(dsn, db):
     saved(dsn, delivered("gone", parse_error="not JSON", payload=None))
     (number,) = db.execute("SELECT id FROM webhook_events").fetchone()
