@@ -15,6 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from processor import postgres
 from sql import database as address
 
+WAL = 400_000_000  # bytes
+
 
 @contextmanager
 def server() -> Iterator[str]:
@@ -25,7 +27,20 @@ def server() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="webhook-inbox-") as directory:
         Path(directory).chmod(0o711)  # PostgreSQL's user, who isn't root, gets through
         with postgres.start(Path(directory) / "db") as running:
+            _grow_wal(running.dsn)
             yield running.dsn
+
+
+def _grow_wal(dsn: str) -> None:
+    """Have the WAL's files that a server has which has run for a while.
+
+    A new one makes each 16 MB of it when they are needed, and nobody commits for those 50 ms.
+    """
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        write = "SELECT pg_logical_emit_message(false, 'benchmark', repeat('x', 8000000)) FROM generate_series(1, %s)"
+        for _ in range(2):  # the first is what the second's checkpoint expects to come again
+            conn.execute(write, [WAL // 8_000_000])
+            conn.execute("CHECKPOINT")
 
 
 @contextmanager

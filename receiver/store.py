@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 
 import psycopg
 from psycopg.rows import scalar_row
@@ -39,13 +40,15 @@ UNDER_WAY_MAX = 500  # deliveries that may wait for the database; more are not t
 LOCK_TIMEOUT = "250ms"  # that rows wait together for another transaction; less than it takes to detect a deadlock
 RECONNECT = 0.5  # seconds that the pool goes on by itself after a failed attempt to connect
 # These carry a secret, or a session: they are proof at the door, and not kept.
-SECRET_HEADERS = {
-    "authorization",
-    "cookie",
-    "proxy-authorization",
-    "x-vapi-secret",
-    "x-webhook-secret",
-}
+SECRET_HEADERS = frozenset(
+    {
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "x-vapi-secret",
+        "x-webhook-secret",
+    }
+)
 
 
 # What PostgreSQL refuses a row with for the row's own sake; it takes others.
@@ -293,9 +296,15 @@ async def repeat(conn: AsyncConnection, row: Mapping[str, object], *, tried: boo
     return Saved(found[0], duplicate=True, same_body=found[1])
 
 
+@lru_cache(maxsize=64)
+def _hidden(header_name: str) -> frozenset[str]:
+    """Return the names of headers that aren't kept: those that carry a secret, and the source's own."""
+    return SECRET_HEADERS | {header_name.lower()}
+
+
 def row_of(source: Source, delivery: Delivery, event: Identity) -> dict[str, object]:
     """Return the parameters of sql/insert_event.sql for a delivery that arrives now."""
-    hidden = SECRET_HEADERS | {str(getattr(source.options, "header_name", "")).lower()}
+    hidden = _hidden(source.options.__dict__.get("header_name", ""))
     headers = {name: clean(value) for name, value in delivery.headers.items() if name not in hidden}
     return {
         "app_id": event.app_id or source.app_id,
