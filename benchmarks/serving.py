@@ -15,7 +15,10 @@ from processor.children import ended_with_us
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 60.0  # seconds, until it answers
-UVICORN = ("-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning")
+UVICORN = (
+    "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+    "--timeout-keep-alive", "75",  # as ours; its own 5 s end connections that an open loop seldom needs
+)  # fmt: skip
 NOT_INHERITED = ("WEBHOOK_SOURCES", "LOG_LEVEL", "QUARANTINE", "PORT")  # so that defaults are defaults
 
 
