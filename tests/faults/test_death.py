@@ -25,6 +25,8 @@ def test_killed_between_handler_and_commit_the_event_has_one_effect_and_the_same
     with processor(fresh_dsn, *FAST):
         wait_for(lambda: waits_for_a_lock(conn))
         os.kill(attempts(trace)[0].pid, signal.SIGKILL)
+        # The COMMIT has been sent already: the server makes it, unless it sees first that nobody is there any more.
+        wait_for(lambda: not waits_for_a_lock(conn))
         conn.execute("SELECT pg_advisory_unlock(1)")
         wait_for(lambda: look(conn, event, "outcome") == ("handled",))
 

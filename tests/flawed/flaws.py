@@ -134,7 +134,16 @@ def parse_before_verify(patch, conn):
                 raise HTTPException(400) from None
         return real(self, source, delivery)
 
+    whole = Door._receive
+
+    async def receive(self, *request):
+        try:
+            return await whole(self, *request)
+        except HTTPException as error:
+            return self._refuse(None, error.status_code, "not JSON")
+
     patch.setattr(Door, "_authenticate", authenticate)
+    patch.setattr(Door, "_receive", receive)
 
 
 @flaw("C9", "C10", "C13")
