@@ -8,12 +8,12 @@ forgotten at the batch's end. Whatever else is sent, by whatever method, has all
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import generators
 from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from processor.plain import Cursor
+from sql.connection import done
 
 if TYPE_CHECKING:
     from psycopg._preparing import Prepare
@@ -117,9 +117,7 @@ class Handed(psycopg.Connection[Any]):
         """Take the savepoint, if that is still to be done, in a round trip of its own."""
         if self.pending:
             self.pgconn.send_query(b"; ".join(self.prelude()))
-            for result in (yield from generators.execute(self.pgconn)):
-                if result.status == ExecStatus.FATAL_ERROR:
-                    raise psycopg.errors.error_from_result(result)
+            yield from done(self.pgconn)
 
     def count(self, pgq: "PostgresQuery", prepared: "Prepare", name: bytes, results: "list[PGresult]") -> None:
         """Have psycopg know that a statement was sent, so that it is prepared when it is time to."""

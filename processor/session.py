@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import psycopg
-from psycopg import Connection, IsolationLevel, generators
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg import Connection, IsolationLevel
+from psycopg.pq import TransactionStatus
 
 from processor.arrays import array
 from processor.handed import Handed
 from sql import load
+from sql.connection import done
 
 PREPARED_AFTER = 5  # times that handlers have sent a statement: psycopg's own measure
 
@@ -92,9 +93,7 @@ class Session:
 
     def answered(self) -> None:
         """Wait until what was sent is done. Raises psycopg.Error when it failed, or the connection did."""
-        for result in self.conn.wait(generators.execute(self.conn.pgconn)):
-            if result.status == ExecStatus.FATAL_ERROR:
-                raise psycopg.errors.error_from_result(result)
+        self.conn.wait(done(self.conn.pgconn))
 
     def roll_back(self) -> None:
         """End the batch's transaction without effect, if there still is one."""

@@ -9,10 +9,10 @@ import logging
 from contextlib import suppress
 
 import psycopg
-from psycopg import AsyncClientCursor, generators, pq
+from psycopg import AsyncClientCursor, pq
 
 from sql import database, load
-from sql.connection import AsyncConnection
+from sql.connection import AsyncConnection, done
 
 log = logging.getLogger("receiver")
 
@@ -80,17 +80,11 @@ class Wakeup:
                 await self.stored.wait()
                 self._send()
                 try:
-                    await _answered(conn)
+                    if not await conn.wait(done(conn.pgconn)):
+                        raise psycopg.OperationalError("nothing sent")
                 except psycopg.Error:
                     self.stored.set()
                     raise
                 await asyncio.sleep(GAP)
         finally:
             self.idle = None
-
-
-async def _answered(conn: AsyncConnection) -> None:
-    """Wait until what was sent is done. Raises psycopg.Error when it failed, or the connection did."""
-    results = await conn.wait(generators.execute(conn.pgconn))
-    if not results or results[-1].status == pq.ExecStatus.FATAL_ERROR:
-        raise psycopg.errors.error_from_result(results[-1]) if results else psycopg.OperationalError("nothing sent")

@@ -13,9 +13,11 @@ from collections.abc import Coroutine, Generator
 from typing import Any, Generic, Self, TypeVar
 
 import psycopg
-from psycopg import waiting
+from psycopg import generators, waiting
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGconn
 
 from sql import database, load
 
@@ -138,6 +140,18 @@ class AsyncConnection(psycopg.AsyncConnection):
         except psycopg.Error:
             return False
         return bool(row and row[0])
+
+
+def done(pgconn: PGconn) -> PQGen[int]:
+    """Wait until what was sent past psycopg's cursors is done, and return how many statements that was.
+
+    A call for wait(). Raises psycopg.Error when one of them failed, or the connection did.
+    """
+    results = yield from generators.execute(pgconn)
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise psycopg.errors.error_from_result(result)
+    return len(results)
 
 
 async def _first(attempts: list[Coroutine[Any, Any, C]]) -> C:

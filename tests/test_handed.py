@@ -276,7 +276,9 @@ def test_a_handler_that_fails_below_the_connection_undoes_nobody_elses_writes(db
 PREPARED = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT * FROM effects%%'"
 
 
-def test_what_handlers_send_often_is_prepared(db, effects, work):
+@pytest.fixture
+def prepared(db, effects):
+    """A list of what is prepared, as each of eight events will find it that send the same."""
     counts = []
 
     @on("call.ringing")
@@ -286,10 +288,13 @@ def test_what_handlers_send_often_is_prepared(db, effects, work):
 
     for _ in range(8):
         add(db)
+    return counts
 
+
+def test_what_handlers_send_often_is_prepared(prepared, work):
     work()
 
-    assert (counts[0], counts[-1]) == (0, 1)
+    assert (prepared[0], prepared[-1]) == (0, 1)
 
 
 def test_a_migration_that_outdates_what_was_prepared_costs_no_attempt(db, dsn, effects):
@@ -309,20 +314,10 @@ def test_a_migration_that_outdates_what_was_prepared_costs_no_attempt(db, dsn, e
     assert look(db, event, "outcome, attempts, last_error") == ("handled", 1, None)
 
 
-def test_on_a_connection_that_others_use_as_well_nothing_is_prepared(db, effects):
-    counts = []
-
-    @on("call.ringing")
-    def handle(event, conn):
-        conn.execute("SELECT * FROM effects WHERE event = %s", [event.id])
-        counts.append(conn.execute(PREPARED).fetchone()[0])
-
-    for _ in range(8):
-        add(db)
-
+def test_on_a_connection_that_others_use_as_well_nothing_is_prepared(db, prepared):
     process(db)
 
-    assert counts == [0] * 8
+    assert prepared == [0] * 8
 
 
 KEPT: list[object] = []
