@@ -54,7 +54,11 @@ def attempt(conn: Handed, event: Event, handlers: list[Handler]) -> Outcome:
     that may come of what an earlier event of the batch left on the session. Raises Refused when the
     batch's transaction did not survive them.
     """
-    return call_all(conn, event, calls_of(event, handlers)) if handlers else unhandled(event)
+    if not handlers:
+        return unhandled(event)
+    outcome = call_all(conn, event, calls_of(event, handlers))
+    assert outcome is not None  # noqa: S101 - it shares no savepoint
+    return outcome
 
 
 def unhandled(event: Event) -> Outcome:
@@ -69,12 +73,16 @@ def calls_of(event: Event, handlers: list[Handler]) -> list[Call]:
     return [(handler, partial(handler.function, [event] if handler.batch else event)) for handler in handlers]
 
 
-def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = None) -> Outcome:
-    """As attempt, for at least one call of whatever kind. tell: is told which handler is called next."""
+def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = None) -> Outcome | None:
+    """As attempt, for at least one call of whatever kind. tell: is told which handler is called next.
+
+    Where events share a savepoint, conn.undone are those to be run again before any other; None: so is this one, after
+    them.
+    """
     started = time.monotonic()
     for conflicts in range(CONFLICTS_MAX + 1):
         ran: list[Handler] = []
-        conn.begin()
+        conn.begin(event)
         try:
             for handler, function in calls:
                 ran.append(handler)
@@ -86,6 +94,8 @@ def call_all(conn: Handed, event: Event, calls: list[Call], tell: Tell | None = 
             left = conn.used and _may_be_of_what_was_left(error)
             _undo(conn, [event], error)
             if (left or isinstance(error, CONFLICTS) or _outdated(error)) and conflicts < CONFLICTS_MAX:
+                if conn.undone:
+                    return None
                 continue
             return failed(event, tuple(ran), error, time.monotonic() - started)
         break

@@ -1,24 +1,31 @@
-"""A worker's connection as its handlers are given it: each event in a savepoint, taken with what it sends first.
+"""A worker's connection as its handlers are given it: a savepoint is taken with what an event sends first.
 
 An event whose handlers send nothing costs no round trip. One whose handlers send plain statements alone (plain.py)
 costs theirs: its savepoint is released with the next one's taking, and what a function may have set on the session is
 forgotten at the batch's end. Whatever else is sent, by whatever method, has all of that done at the event's end.
+
+Where they may, a few quick events share a savepoint: an event that fails then undoes those before it, and they are run
+again.
 """
 
-from typing import TYPE_CHECKING, Any, TypeVar
+import select
+import time
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
+from psycopg import generators
 from psycopg.abc import PQGen
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
+from processor.event import Event
 from processor.plain import Cursor
 from sql.connection import done
 
 if TYPE_CHECKING:
     from psycopg._preparing import Prepare
     from psycopg._queries import PostgresQuery
-    from psycopg.pq.abc import PGresult
 
 RV = TypeVar("RV")
 
@@ -31,17 +38,23 @@ FORGET = (
     b"SELECT pg_advisory_unlock_all(); "
 )
 KEEP = RELEASE + b"; " + FORGET
+SHARING = 10  # events that share a savepoint, at most
+SHARING_SECONDS = 0.05  # from its taking, after which nobody joins in
+SLOW = 100  # milliseconds for an answer, after which psycopg waits for it: it knows what to do where none comes
 UNDO = b"ROLLBACK TO SAVEPOINT webhook_inbox_event; " + KEEP
 
 
 class Handed(psycopg.Connection[Any]):
-    """The same connection as *own*, in a transaction of which its handlers have a savepoint an event.
+    """The same connection as *own*, in a transaction of which its handlers have savepoints.
 
-    pending: the event in hand has no savepoint yet. held: an earlier one's is still to be released. used: earlier
-    ones have sent something since what is left on the session was last forgotten. odd: the event in
-    hand has sent something that isn't known to be plain; strayed: so has one since the transaction began. settings: SQL
-    of the transaction's, to be set again after what handlers may have set is undone. prepares: how often a statement is
-    sent before it is prepared on the server; None: none ever is.
+    pending: the event in hand is to have a savepoint of its own, not taken yet. sent: it has sent something. held: a
+    savepoint is still to be released. used: earlier events have sent something since what is left on the session was
+    last forgotten. odd: the event in hand has sent something that isn't known to be plain; strayed: so has one since
+    the transaction began. settings: SQL of the transaction's, to be set again after what handlers may have set is
+    undone. prepares: how often a statement is sent before it is prepared on the server; None: none ever is.
+
+    shares: whether events may share a savepoint. sharing: those that have sent something within the one that is held.
+    undone: those that were undone with one that failed, and are to be run again.
     """
 
     def __init__(self, own: psycopg.Connection[Any]) -> None:
@@ -50,36 +63,52 @@ class Handed(psycopg.Connection[Any]):
         self.lock = own.lock
         self.settings = b""
         self.prepares: int | None = None
-        self.pending = self.held = self.used = self.odd = self.strayed = False
+        self.pending = self.sent = self.held = self.used = self.odd = self.strayed = self.shares = False
+        self.event: Event | None = None
+        self.sharing: list[Event] = []
+        self.undone: list[Event] = []
+        self.until = 0.0
+        self.answers = select.poll()
+        self.answers.register(own.pgconn.socket, select.POLLIN)
         self._refresh()
 
     def __del__(self, *_: object) -> None:
         """Leave the connection open: it is another's."""
 
-    def start(self, settings: bytes) -> None:
-        """Begin with a transaction, which has these settings."""
-        self.settings = settings
-        self.pending = self.held = self.used = self.strayed = False
+    def start(self, settings: bytes, *, shares: bool = False) -> None:
+        """Begin with a transaction, which has these settings. shares: whoever asks runs again what is undone."""
+        self.settings, self.shares = settings, shares
+        self.pending = self.sent = self.held = self.used = self.strayed = False
+        self.sharing, self.undone = [], []
 
-    def begin(self) -> None:
-        """Begin with an event."""
-        self.pending, self.odd = True, False
+    def begin(self, event: Event | None = None) -> None:
+        """Begin with an event; None: with several, which don't share a savepoint with others."""
+        self.event, self.sent, self.odd = event, False, False
+        room = self.held and self.shares and event is not None and 0 < len(self.sharing) < SHARING
+        self.pending = not room or time.monotonic() > self.until
 
     def keep(self) -> None:
         """Keep what an event's handlers wrote. Raises psycopg.Error when they have broken its savepoint."""
         if self.odd:
             self.own.execute(KEEP + self.settings)
             self.held = self.used = False
-        elif not self.pending:
-            self.held = self.used = True
+            self.sharing = []
+        elif self.sent:
+            self.used = True
+            if self.event is not None:
+                self.sharing.append(self.event)
         self.pending = False
         self._refresh()
 
     def undo(self) -> None:
-        """Roll back what they wrote. Raises psycopg.Error when they have broken the savepoint, or passed it by."""
-        if not self.pending:
+        """Roll back what they wrote, and what *undone* then names besides; from then on no event shares a savepoint.
+
+        Raises psycopg.Error when they have broken the savepoint, or passed it by.
+        """
+        if self.sent:
             self.own.execute(UNDO + self.settings)
-            self.held = self.used = False
+            self.held = self.used = self.shares = False
+            self.undone, self.sharing = self.sharing, []
             # As psycopg does after a rollback: what a statement is about may have gone with it.
             self._prepared.clear()
         elif self.pgconn.transaction_status != TransactionStatus.INTRANS:
@@ -92,11 +121,17 @@ class Handed(psycopg.Connection[Any]):
         held, self.held = self.held, False
         return KEEP + self.settings + b"; " if held else b""
 
+    @property
+    def at_once(self) -> bool:
+        """Tell whether a plain statement can be sent with nothing before it, and nothing after it."""
+        in_transaction = self.pgconn.transaction_status == TransactionStatus.INTRANS
+        return in_transaction and not self.pending and not self._prepared._to_flush  # noqa: SLF001 - no other way
+
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Make a call of any kind that psycopg knows."""
-        if self.pending:
+        if self.pending or (self.sharing and not self.sent):
             self.own.wait(self.take())
-        self.odd = self.strayed = True
+        self.sent = self.odd = self.strayed = True
         return self.own.wait(gen, interval) if timeout is None else self.own.wait(gen, interval, timeout)
 
     def commit(self) -> None:
@@ -110,16 +145,41 @@ class Handed(psycopg.Connection[Any]):
     def prelude(self) -> list[bytes]:
         """Return the statements that take the savepoint; who asks sends them."""
         statements = [RELEASE, SAVEPOINT] if self.held else [SAVEPOINT]
-        self.pending = self.held = False
+        self.pending, self.sent, self.held = False, True, True
+        self.sharing, self.until = [], time.monotonic() + SHARING_SECONDS
         return statements
 
     def take(self) -> PQGen[None]:
-        """Take the savepoint, if that is still to be done, in a round trip of its own."""
-        if self.pending:
-            self.pgconn.send_query(b"; ".join(self.prelude()))
-            yield from done(self.pgconn)
+        """Take the savepoint in a round trip of its own."""
+        self.pgconn.send_query(b"; ".join(self.prelude()))
+        yield from done(self.pgconn)
 
-    def count(self, pgq: "PostgresQuery", prepared: "Prepare", name: bytes, results: "list[PGresult]") -> None:
+    def results(self) -> list[PGresult]:
+        """Return what was sent came to, as psycopg.generators.execute does, without a generator's steps for each.
+
+        Raises psycopg.OperationalError.
+        """
+        results = list[PGresult]()
+        try:
+            while result := self._result():
+                results.append(result)
+        except psycopg.OperationalError:
+            if not results or results[-1].status != ExecStatus.FATAL_ERROR:
+                raise
+            # Else the server has said why it ends the connection.
+        return results
+
+    def _result(self) -> PGresult | None:
+        pgconn = self.pgconn
+        if pgconn.flush():
+            self.own.wait(generators.send(pgconn))
+        while pgconn.is_busy():
+            if not self.answers.poll(SLOW):
+                return cast("PGresult | None", self.own.wait(generators.fetch(pgconn)))
+            pgconn.consume_input()
+        return pgconn.get_result()
+
+    def count(self, pgq: "PostgresQuery", prepared: "Prepare", name: bytes, results: list[PGresult]) -> None:
         """Have psycopg know that a statement was sent, so that it is prepared when it is time to."""
         key = self._prepared.maybe_add_to_cache(pgq, prepared, name)
         if key is not None:

@@ -10,16 +10,16 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import psycopg
-from psycopg import ClientCursor, Connection
+from psycopg import Connection
 
 from processor.attempt import (
     CONFLICTS_MAX,
-    SWAPPED,
     Call,
     Refused,
     Tell,
@@ -27,11 +27,10 @@ from processor.attempt import (
     call_all,
     calls_of,
     failed,
-    mark_failed,
-    mark_processed,
     record,
     unhandled,
 )
+from processor.batch import Batch
 from processor.claim import PREFIX, Claimed, Scope, claim, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
@@ -57,31 +56,12 @@ CRASHES_MAX = 3  # times that an event may end its worker while it runs alone
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died, at least; where there is no time for one
 SETTLE_LATEST = 2.0  # between two waits, at most
+APART = 100  # events that share no savepoint, after one has failed
 LEAN = 10  # batches for which nothing is claimed ahead, where what waits is of subjects in hand
 # The claim's later statements must see what was committed since its first.
 BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
-# What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
-# statements are one round trip.
-ENDING = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
-# For who asks no more between the two: past psycopg, by its pgconn, a handler can still have begun another transaction.
-CHECKED_ENDING = load("check_run") + ENDING
 OVERDUE_SECONDS = 1.0  # between two looks for what is overdue, at least
 OVERDUE_SHARE = 20  # and so many times what the last one took: it reads all that a backlog keeps from being overdue
-
-
-@dataclass
-class Batch:
-    """What became of a batch's events.
-
-    idle: none was due, as far as was looked; all_seen: and that was to the end; blocked: but some must wait their turn.
-    spent: few were due, as far as the oldest event, and all are done; another claim would hardly find any.
-    """
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    idle: bool = False
-    all_seen: bool = False
-    blocked: bool = False
-    spent: bool = False
 
 
 @dataclass
@@ -117,8 +97,12 @@ class Processor:
     listen: bool = True
     overlap: bool = True
     spare: Session | None = None
+    under_way: Batch | None = None
+    runs: deque[int] = field(default_factory=lambda: deque(maxlen=2))
+    totals: Totals = field(default_factory=Totals)
     ahead: Claimed | None = None
     lean: int = 0
+    apart: int = 0
 
     def __post_init__(self) -> None:
         """Know how to wait."""
@@ -138,13 +122,14 @@ class Processor:
         away, read-only or not migrated yet, it is tried again every second, and said once; with *once* that is
         raised, and always what the role has no right to.
         """
-        totals = Totals()
+        totals = self.totals = Totals()
         self.overlap = self.overlap and max_events is None
         try:
             while not self._over(spent=totals.claimed == max_events):
                 most = self.batch_size if max_events is None else min(self.batch_size, max_events - totals.claimed)
                 batch = self._step(most, once=once)
-                totals.add(batch.outcomes)
+                if batch is None:
+                    continue
                 if batch.idle and once:
                     if batch.all_seen:
                         break
@@ -165,14 +150,14 @@ class Processor:
         """Tell whether to return; *spent*: as many attempts were made as were asked for."""
         return spent or self.stopping.is_set()
 
-    def _step(self, most: int, *, once: bool) -> Batch:
-        """Run one batch and return what became of it: nothing when it was refused, or the database is away."""
+    def _step(self, most: int, *, once: bool) -> Batch | None:
+        """Run one batch and return it; None when it was refused, or the database is away."""
         try:
             batch = self.batch(self._open(), most)
         except Refused as error:
             self._close()
             self._blame(error)
-            return Batch()
+            return None
         except psycopg.Error as error:
             self._close()
             if once or isinstance(error, psycopg.errors.InsufficientPrivilege):
@@ -182,7 +167,7 @@ class Processor:
                 log.error("database unavailable cause=%s%s", describe(error), todo)
             self.lost = True
             self.stopping.wait(1.0)
-            return Batch()
+            return None
         self.conflicts = 0
         if self.lost:
             log.warning("database recovered")
@@ -207,8 +192,9 @@ class Processor:
         if self.session is None:
             self.session = Session.open(self.connect)
             self.cursor.restart()
-            # It is the database that went away under our last run, not we: no event of it is to blame.
-            self.session.give_up(self.run_id)
+            # It is the database that went away under our last runs, not we: no event of theirs is to blame.
+            for run_id in self.runs:
+                self.session.give_up(run_id)
             self.settled_at = float("-inf")
         # Who was told of an event attends to that first, and settles before it waits again.
         if not self.ahead and self._settle_due(SETTLE_LATEST if self.wakeup.told else SETTLE_SECONDS):
@@ -219,10 +205,19 @@ class Processor:
         return time.monotonic() - self.settled_at >= seconds
 
     def _close(self) -> None:
-        self._drop_spare()
+        """Close the connections, once what was sent on one is answered; what was claimed ahead is free again."""
+        self.ahead = None
         if self.session is not None:
+            self.session.conn.close()
+            try:
+                self._land()
+            except Refused as error:
+                self._blame(error)
+            except psycopg.Error:  # whether it was committed is not known, so neither is it told
+                pass
             self.session.close()
             self.session = None
+        self._drop_spare()
 
     def settle(self, session: Session) -> bool:
         """Blame the event that ran alone in a worker that died, suspect those that ran together; raise what is overdue.
@@ -248,29 +243,23 @@ class Processor:
         left over when stopping or after BATCH_SECONDS are free again with the commit. Raises Refused, or
         psycopg.Error when the claim failed or the connection was lost; nothing of the batch is committed then.
         """
-        batch = Batch()
-        try:
-            try:
-                self._attempt_all(session, most, batch)
-            except (psycopg.Error, Refused) as error:
-                session.give_up(self.run_id)
-                if isinstance(error, Refused) and error.shared:
-                    error.events = [outcome.event for outcome in batch.outcomes] + error.events
-                raise
-            finally:
-                session.roll_back()
-        except psycopg.Error as error:
-            if not batch.outcomes or session.conn.closed:
-                raise
-            raise Refused([outcome.event for outcome in batch.outcomes], error) from error
-        for outcome in batch.outcomes:
-            self.journal.write(outcome)
+        batch = Batch(session)
+        with batch.or_nothing():
+            self._attempt_all(batch, most)
+            sent = batch.send_end()
+        if sent:
+            self._commit(batch, most)
+        else:
+            self._land()
+            self._tell(batch.outcomes)
         return batch
 
-    def _attempt_all(self, session: Session, most: int, batch: Batch) -> None:
-        """Claim, say so, attempt, record, commit; *batch* gets what became of each as it is known."""
+    def _attempt_all(self, batch: Batch, most: int) -> None:
+        """Claim, say so, and attempt; *batch* gets what became of each event as it is known."""
+        session = batch.session
         claimed, self.ahead = self.ahead or self._claim(session, most), None
-        self.run_id, self.backend = claimed.run_id, claimed.backend
+        self.runs.append(claimed.run_id)
+        self.run_id, self.backend = batch.run_id, batch.backend = claimed.run_id, claimed.backend
         session.meet(self.backend)
         batch.idle = not claimed.ids and not claimed.more
         batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
@@ -286,7 +275,10 @@ class Processor:
             if batch.outcomes and (self.stopping.is_set() or time.monotonic() > until):
                 self.cursor.restart()
                 break
-            outcomes = self._attempt_together(session, turn) if len(turn) > 1 else [self._attempt(session, turn[0])]
+            outcomes = self._attempt_together(session, turn) if len(turn) > 1 else self._attempt(session, turn[0])
+            if undone := session.handed.undone:
+                session.handed.undone = []
+                batch.outcomes = turns.again(undone, batch.outcomes)
             if batch.outcomes and any(outcome.conflict for outcome in outcomes):
                 # What the other waits for may be locked by this batch's earlier events: they are committed, and this
                 # one is run again after that, as if it had not been.
@@ -297,68 +289,66 @@ class Processor:
         done = len(claimed.ids) == sum(outcome.result in ("handled", "no_handler") for outcome in batch.outcomes)
         few = 0 < len(claimed.ids) < PREFIX and not any(event.suspect for event in events)
         batch.spent = claimed.all_seen and few and done
-        self._end(session, batch.outcomes, most if done and len(claimed.ids) == most >= PREFIX else 0)
+        failed = any(outcome.result in ("retry", "dead") for outcome in batch.outcomes)
+        self.apart = APART if failed else max(0, self.apart - len(batch.outcomes))
+        batch.full = done and len(claimed.ids) == most >= PREFIX
 
-    def _end(self, session: Session, outcomes: list[Outcome], next_most: int) -> None:
-        """Record what became of the events, and commit; claim so many for the next batch meanwhile.
+    def _commit(self, batch: Batch, most: int) -> None:
+        """Wait until a batch is committed, unless the next one is claimed meanwhile: then until that one's end.
 
-        Raises Refused, or psycopg.Error.
+        Raises Refused, or psycopg.Error, of this batch or the one before it.
         """
-        conn, ending = session.conn, session.handed.end()
-        failures = [outcome for outcome in outcomes if outcome.result in ("retry", "dead")]
-        if failures and ending:
-            conn.execute(ending)
-            ending = b""
-        for outcome in failures:
-            mark_failed(conn, outcome)
-        ending += mark_processed(conn, outcomes)
-        if session.handed.strayed:
-            if ending:
-                conn.execute(ending)
-            self._end_run(conn, self.run_id, outcomes)
-            conn.execute("COMMIT")
-        else:
-            # Nothing is known to have been sent that could have begun another transaction: one round trip.
-            ending += ClientCursor(conn).mogrify(CHECKED_ENDING, {"run_id": self.run_id}).encode()
-            session.send(ending + b"COMMIT")
-            try:
-                self._claim_ahead(session, next_most)
-            finally:
-                session.answered()
-            if self.ahead and self.spare:
-                self.session, self.spare = self.spare, session
+        try:
+            self._land()
+            self.under_way = batch
+        except (psycopg.Error, Refused):
+            batch.answered()
+            self._tell(batch.outcomes)
+            raise
+        if not (batch.full and self._claim_ahead(batch.session, most)):
+            self._land()
 
-    def _claim_ahead(self, session: Session, most: int) -> None:
-        """Claim the next batch, on another connection, while this one's commit is under way.
+    def _land(self) -> None:
+        """Wait until the batch is committed whose COMMIT was sent. Raises as Batch.answered."""
+        batch, self.under_way = self.under_way, None
+        if batch is not None:
+            batch.answered()
+            self._tell(batch.outcomes)
 
-        No handler runs then, and none will before that commit's answer: to everybody else it is one worker's claim
-        beside another's commit. It begins to run when its turn comes, so until then nobody is to blame for its events.
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Log and count what became of attempts, now that it is committed."""
+        for outcome in outcomes:
+            self.journal.write(outcome)
+        self.totals.add(outcomes)
+
+    def _claim_ahead(self, session: Session, most: int) -> bool:
+        """Claim the next batch, on another connection, while this one's commit is under way; tell whether any was due.
+
+        To everybody else that is one worker's claim beside another's commit, and its handlers are another worker's.
+        It begins to run when its turn comes, so until then nobody is to blame for its events.
         """
         self.lean = max(0, self.lean - 1)
         here = session is self.session and self.overlap and not self.stopping.is_set()
-        if not most or not here or self.lean or self._settle_due(SETTLE_SECONDS):
-            return
+        if not here or self.lean or self._settle_due(SETTLE_SECONDS):
+            return False
         try:
-            self.spare = self.spare or session.second(self.connect)
-            claimed = self._claim(self.spare, most)
-            if claimed.ids:
-                self.ahead = claimed
-            else:
-                self.spare.roll_back()
+            spare = self.spare = self.spare or session.second(self.connect)
+            claimed = self._claim(spare, most)
+            if not claimed.ids:
+                spare.roll_back()
                 self.lean = LEAN
+                return False
         except psycopg.Error:  # the next claim meets it again, where it can be told
             self._drop_spare()
+            return False
+        self.ahead, self.session, self.spare = claimed, spare, session
+        return True
 
     def _drop_spare(self) -> None:
         self.ahead = None
         if self.spare is not None:
             self.spare.conn.close()
             self.spare = None
-
-    def _end_run(self, conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
-        """Let a run's transaction be committed. Raises Refused when it is another one by now."""
-        if ClientCursor(conn).execute(ENDING, {"run_id": run_id}).fetchone() is None:
-            raise Refused([outcome.event for outcome in outcomes], RuntimeError(SWAPPED))
 
     def _take(self, session: Session, events: list[Event]) -> list[Event]:
         """Settle the lapsed leases among claimed events, and return the others, to be attempted in this transaction."""
@@ -376,16 +366,17 @@ class Processor:
             handlers = self._kinds[kind] = handlers_of(event)
         return handlers
 
-    def _attempt(self, session: Session, event: Event) -> Outcome:
+    def _attempt(self, session: Session, event: Event) -> list[Outcome]:
         handlers = self._handlers_of(event)
         if not handlers:
-            return unhandled(event)
-        return self._watch(session.handed, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
+            return [unhandled(event)]
+        outcome = self._watch(session.handed, event, calls_of(event, handlers), (self.run_id, self.backend, 0))
+        return [outcome] if outcome else []
 
-    def _watch(self, conn: Handed, event: Event, calls: list[Call], in_hand: InHand) -> Outcome:
+    def _watch(self, conn: Handed, event: Event, calls: list[Call], in_hand: InHand) -> Outcome | None:
         """As call_all, where a supervisor sees which handler takes how long."""
         try:
-            return call_all(conn, event, calls, self._tell([event], in_hand))
+            return call_all(conn, event, calls, self._announce([event], in_hand))
         finally:
             if self.page:
                 self.page.run(self.run_id)
@@ -393,13 +384,13 @@ class Processor:
     def _attempt_together(self, session: Session, events: list[Event]) -> list[Outcome]:
         (handler,) = self._handlers_of(events[0])
         try:
-            tell = self._tell(events, (self.run_id, self.backend, 0))
+            tell = self._announce(events, (self.run_id, self.backend, 0))
             return attempt_together(session.handed, events, handler, tell)
         finally:
             if self.page:
                 self.page.run(self.run_id)
 
-    def _tell(self, events: list[Event], in_hand: InHand) -> Tell | None:
+    def _announce(self, events: list[Event], in_hand: InHand) -> Tell | None:
         """Return what says on the page which handler is at these events."""
         page = self.page
         if page is None:
@@ -408,7 +399,7 @@ class Processor:
 
     def _claim(self, session: Session, most: int) -> Claimed:
         """Begin a transaction, and claim events for it."""
-        session.handed.start(self._settings)
+        session.handed.start(self._settings, shares=not self.apart)
         return claim(session.conn, most, self.scope, self.cursor, before=self._beginning)
 
     @property

@@ -15,12 +15,13 @@ import psycopg
 from psycopg import Connection
 
 from processor.attempt import Refused, calls_of, failed, record
+from processor.batch import Batch, end_run
 from processor.breakers import PROBE_SECONDS, Breakers
 from processor.claim import Claimed, claim
 from processor.cursor import Cursor
 from processor.event import Event
 from processor.handed import Handed
-from processor.loop import BATCH_SECONDS, Batch, Processor
+from processor.loop import BATCH_SECONDS, Processor
 from processor.outcome import Outcome
 from processor.page import Page
 from processor.pool import Pool, Run
@@ -63,7 +64,7 @@ class Outside(Processor):
     def batch(self, session: Session, most: int) -> Batch:
         """Finish what has ended, lease what is due, as far as there is room; see Processor.batch."""
         pool = self._pool(session)
-        batch, free = Batch(), self._free(most)
+        batch, free = Batch(session), self._free(most)
         if self.running:
             # New events are looked for now and then; at once, where the last look found some.
             wait = 0.0 if self.ended or (free and self.claimed_last) else LOOK_SECONDS
@@ -173,7 +174,7 @@ class Outside(Processor):
                 if ending := session.handed.end():
                     conn.execute(ending)
                 record(conn, outcomes, self.lease)
-                self._end_run(conn, run_id, outcomes)
+                end_run(conn, run_id, outcomes)
         except psycopg.Error as error:
             if not outcomes or conn.closed:
                 raise
@@ -182,7 +183,7 @@ class Outside(Processor):
             self._lose(event)
         for outcome in outcomes:
             del self.running[outcome.event.id]
-            self.journal.write(outcome)
+        self._tell(outcomes)
         # Another's lock, or the time, left the others for the next look.
         self.ended = [run for run in self.ended if run.event.id in self.running]
         return outcomes
@@ -196,6 +197,7 @@ class Outside(Processor):
         if not calls:
             return Outcome(run.event, "handled", seconds=run.seconds, handlers=tuple(run.ran))
         outcome = self._watch(conn, run.event, calls, (self.run_id, backend, self.lease))
+        assert outcome is not None  # noqa: S101 - it shares no savepoint
         seconds = (run.seconds or 0) + (outcome.seconds or 0)
         ran = (*run.ran, *inside) if outcome.result == "handled" else outcome.handlers
         return replace(outcome, seconds=seconds, handlers=ran)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, cast
 import psycopg
 from psycopg import generators
 from psycopg.abc import Params, PQGen, Query
+from psycopg.adapt import Transformer
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 from psycopg.rows import Row
@@ -55,10 +56,37 @@ class Cursor(psycopg.Cursor[Row]):
             return super().execute(query, params, prepare=prepare, binary=binary)  # type: ignore[arg-type, misc]
         try:
             with handed.lock:
-                handed.own.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
+                if handed.at_once and not self.closed:
+                    self._execute(handed, query, params, prepare=prepare, binary=binary)
+                else:
+                    handed.own.wait(self._execute_gen(query, params, prepare=prepare, binary=binary))
         except psycopg.Error as error:
             raise error.with_traceback(None)  # noqa: B904 - the same, as psycopg does
         return self
+
+    def _execute(
+        self, handed: "Handed", query: Query, params: Params | None, *, prepare: bool | None, binary: bool | None
+    ) -> None:
+        """Do as _execute_gen does in a transaction, without a generator's steps for each answer."""
+        handed.sent = True
+        self._reset()
+        if self._last_query is not query:
+            self._last_query = None
+            self._tx = Transformer(self)
+        pgq = self._convert_query(query, params)
+        prepared, name = self._get_prepared(pgq, prepare)
+        if prepared.name == "SHOULD":
+            handed.own.wait(super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary))
+        else:
+            if prepared.name == "NO":
+                self._execute_send(pgq, binary=binary)
+            else:
+                self._send_query_prepared(name, pgq, binary=binary)
+            results = handed.results()
+            handed.count(pgq, prepared, name, results)
+            self._check_results(results)
+            self._set_results(results)
+        self._last_query = query
 
     def _maybe_prepare_gen(
         self, pgq: "PostgresQuery", *, prepare: bool | None = None, binary: bool | None = None
@@ -66,7 +94,9 @@ class Cursor(psycopg.Cursor[Row]):
         handed = cast("Handed", self.connection)
         prepared, name = self._get_prepared(pgq, prepare)
         if not handed.pending or prepared.name == "SHOULD":  # it is prepared now: a round trip of its own
-            yield from handed.take()
+            if handed.pending:
+                yield from handed.take()
+            handed.sent = True
             yield from super()._maybe_prepare_gen(pgq, prepare=prepare, binary=binary)
             return
         pgconn, before = handed.pgconn, handed.prelude()

@@ -10,8 +10,8 @@ from processor.registry import Handler
 class Turns:
     """The turns of a batch's events, in the order of their ids.
 
-    done: those that have had theirs. waiting: subjects, one of whose events has to be tried again. alone: events that a
-    batch handler could not handle with others.
+    done: those that have had theirs. waiting: by subject, the first of its events that has to be tried again: those
+    behind it wait. alone: events that a batch handler could not handle with others.
     """
 
     def __init__(self, events: list[Event], handlers_of: Callable[[Event], list[Handler]]) -> None:
@@ -19,14 +19,14 @@ class Turns:
         self.handlers_of = handlers_of
         self.place = 0
         self.done: set[int] = set()
-        self.waiting: set[str] = set()
+        self.waiting: dict[str | None, int] = {}
         self.alone: set[int] = set()
 
     def next(self) -> list[Event]:
         """Return whose turn it is: one event, or several for one batch handler; none when all have had theirs."""
         while self.place < len(self.events):
             event = self.events[self.place]
-            if event.id not in self.done and event.subject not in self.waiting:
+            if event.id not in self.done and not self._waits(event):
                 handlers = self.handlers_of(event)
                 together = len(handlers) == 1 and handlers[0].batch and event.id not in self.alone
                 return self._together(handlers[0]) if together else [event]
@@ -38,13 +38,26 @@ class Turns:
         (self.done if outcomes else self.alone).update(event.id for event in events)
         for outcome in outcomes:
             if outcome.result == "retry" and outcome.event.subject is not None:
-                self.waiting.add(outcome.event.subject)
+                first = self.waiting.get(outcome.event.subject, outcome.event.id)
+                self.waiting[outcome.event.subject] = min(first, outcome.event.id)
+
+    def again(self, events: list[Event], outcomes: list[Outcome]) -> list[Outcome]:
+        """Have these events run again, before any other; return the outcomes without theirs."""
+        ids = {event.id for event in events}
+        self.done -= ids
+        self.place = 0
+        for event in events:
+            event.restore()
+        return [outcome for outcome in outcomes if outcome.event.id not in ids]
+
+    def _waits(self, event: Event) -> bool:
+        return event.id > self.waiting.get(event.subject, event.id)
 
     def _together(self, handler: Handler) -> list[Event]:
         """Return the events that are for this handler and no other, and behind no earlier one of their subject."""
-        chosen, held = [], set(self.waiting)
+        chosen, held = [], set[str]()
         for event in self.events[self.place :]:
-            if event.id in self.done or event.subject in held:
+            if event.id in self.done or event.subject in held or self._waits(event):
                 continue
             if event.id not in self.alone and self.handlers_of(event) == [handler]:
                 chosen.append(event)

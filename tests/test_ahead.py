@@ -1,4 +1,7 @@
-"""The next batch is claimed while a full one's commit is under way: what that changes is the time it takes, alone."""
+"""The next batch is claimed, and its handlers run, while a full one's commit is under way.
+
+What that changes is the time it takes, alone.
+"""
 
 import psycopg
 import pytest
@@ -71,21 +74,72 @@ def test_a_backlog_of_one_subject_keeps_its_order(db, effects, drained):
     assert seen == events
 
 
-def test_no_handler_runs_before_the_batch_before_it_is_committed(db, dsn, effects, drained):
-    # What is seen from elsewhere when a handler runs: all of the batches before its own, and nothing of its own.
-    seen = []
+def test_a_handler_waits_for_a_row_that_the_batch_before_it_wrote(db, effects, drained):
+    db.execute("CREATE TABLE counter (one int PRIMARY KEY, events bigint NOT NULL)")
 
     @on("call.ringing")
-    def look(event, conn):
-        write(event, conn)
-        seen.append(db.execute("SELECT count(*) FROM effects").fetchone()[0])
+    def count(event, conn):
+        conn.execute("INSERT INTO counter VALUES (1, 1) ON CONFLICT (one) DO UPDATE SET events = counter.events + 1")
 
-    for _ in range(3 * BATCH):
+    for _ in range(5 * BATCH):
         add(db)
 
     drained()
+    counted = db.execute("SELECT events FROM counter").fetchone()
+    db.execute("DROP TABLE counter")
 
-    assert seen == [BATCH * (place // BATCH) for place in range(3 * BATCH)]
+    assert counted == (5 * BATCH,)
+    assert outcomes(db) == [("handled", 1, False, 0, 5 * BATCH)]
+
+
+def test_a_commit_that_waits_for_the_next_batchs_handlers_has_it_when_they_are_done(db, effects, drained):
+    # The first batch's deferred check comes to a row that the second one's handlers have locked: it is let go on by
+    # them, once they have it.
+    db.execute("CREATE TABLE shared (one int PRIMARY KEY)")
+    db.execute("INSERT INTO shared VALUES (1)")
+    db.execute("""
+        CREATE FUNCTION wait_for_shared() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN PERFORM pg_advisory_xact_lock(77); PERFORM 1 FROM shared FOR UPDATE; RETURN NULL; END$$
+    """)
+    db.execute("""
+        CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait_for_shared()
+    """)
+    db.execute("SELECT pg_advisory_lock(77)")
+    events = [add(db) for _ in range(2 * BATCH)]
+
+    @on("call.ringing")
+    def take(event, conn):
+        if event.id == events[0]:
+            write(event, conn)
+        if event.id == events[BATCH]:
+            conn.execute("SELECT FROM shared FOR UPDATE")
+            db.execute("SELECT pg_advisory_unlock(77)")
+
+    drained()
+    db.execute("DROP TRIGGER waits ON effects; DROP FUNCTION wait_for_shared; DROP TABLE shared")
+
+    assert outcomes(db) == [("handled", 1, False, 0, 2 * BATCH)]
+    assert db.execute("SELECT event FROM effects").fetchall() == [(events[0],)]
+
+
+def test_who_is_told_to_stop_says_what_became_of_the_commit_under_way(db, dsn, effects, caplog):
+    worker = Processor(lambda: psycopg.connect(dsn, autocommit=True, prepare_threshold=None), BATCH)
+    events = [add(db) for _ in range(3 * BATCH)]
+
+    @on("call.ringing")
+    def stop(event, conn):
+        if event.id == events[BATCH]:
+            worker.stopping.set()
+
+    caplog.set_level("INFO", logger="processor")
+    totals = worker.run(1)
+
+    assert totals.handled == BATCH + 1
+    assert [message.split()[2] for message in caplog.messages if message.startswith("event handled")] == [
+        f"id={event}" for event in events[: BATCH + 1]
+    ]
+    assert db.execute("SELECT count(*) FROM webhook_events WHERE outcome = 'handled'").fetchone() == (BATCH + 1,)
 
 
 def test_a_refused_commit_blames_nobody_whose_events_were_claimed_meanwhile(db, effects, drained):

@@ -20,8 +20,9 @@ import receiver.outage.spool
 import receiver.store
 import sql
 from processor.attempt import record
+from processor.batch import Batch, end_run
 from processor.claim import read
-from processor.loop import Batch, Processor
+from processor.loop import Processor
 from processor.outcome import Outcome
 from receiver.app import Door
 from receiver.delivery import Unparseable, read_object
@@ -99,10 +100,10 @@ def mark_first(patch, conn):
             claimed = self._claim(session, most)
             events = read(session.conn, claimed.ids)
             record(session.conn, [Outcome(event, "handled", seconds=0.0) for event in events])
-            self._end_run(session.conn, claimed.run_id, [])
+            end_run(session.conn, claimed.run_id, [])
         with session.conn.transaction():
             outcomes = [self._attempt(session, event) for event in events]
-        return Batch(outcomes, idle=not events, all_seen=not events)
+        return Batch(session, outcomes=outcomes, idle=not events, all_seen=not events)
 
     patch.setattr(Processor, "batch", batch)
 

@@ -1,0 +1,96 @@
+"""A batch: one transaction's events, what became of them, and the end that commits it or leaves nothing of it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import ClientCursor, Connection
+
+from processor.attempt import SWAPPED, Refused, mark_failed, mark_processed
+from processor.outcome import Outcome
+from processor.session import Session
+from sql import load
+
+# What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
+# statements are one round trip.
+ENDING = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
+# For who asks no more between the two: past psycopg, by its pgconn, a handler can still have begun another transaction.
+CHECKED_ENDING = load("check_run") + ENDING
+
+
+@dataclass
+class Batch:
+    """What became of a batch's events.
+
+    run_id, backend: its number, and the server's process for it, once it is claimed.
+    idle: none was due, as far as was looked; all_seen: and that was to the end; blocked: but some must wait their turn.
+    full: as many as were asked for were due, and all are done: it is likely that there are more.
+    spent: few were due, as far as the oldest event, and all are done; another claim would hardly find any.
+    """
+
+    session: Session
+    run_id: int = 0
+    backend: int = 0
+    outcomes: list[Outcome] = field(default_factory=list)
+    idle: bool = False
+    all_seen: bool = False
+    blocked: bool = False
+    full: bool = False
+    spent: bool = False
+
+    @contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """Leave nothing of the batch where what is done within fails, and say that it ended without anybody's death.
+
+        Raises Refused for an error that its events may be to blame for, psycopg.Error for the claim's or connection's.
+        """
+        try:
+            try:
+                yield
+            except BaseException as error:
+                if isinstance(error, psycopg.Error | Refused):
+                    self.session.give_up(self.run_id)
+                if isinstance(error, Refused) and error.shared:
+                    error.events = [outcome.event for outcome in self.outcomes] + error.events
+                self.session.roll_back()
+                raise
+        except psycopg.Error as error:
+            if not self.outcomes or self.session.conn.closed:
+                raise
+            raise Refused([outcome.event for outcome in self.outcomes], error) from error
+
+    def send_end(self) -> bool:
+        """Record what became of the events, and send the COMMIT; return whether its answer is to be waited for.
+
+        Raises Refused, or psycopg.Error.
+        """
+        conn, ending = self.session.conn, self.session.handed.end()
+        failures = [outcome for outcome in self.outcomes if outcome.result in ("retry", "dead")]
+        if failures and ending:
+            conn.execute(ending)
+            ending = b""
+        for outcome in failures:
+            mark_failed(conn, outcome)
+        ending += mark_processed(conn, self.outcomes)
+        if self.session.handed.strayed:
+            if ending:
+                conn.execute(ending)
+            end_run(conn, self.run_id, self.outcomes)
+            conn.execute("COMMIT")
+            return False
+        # Nothing is known to have been sent that could have begun another transaction: one round trip.
+        ending += ClientCursor(conn).mogrify(CHECKED_ENDING, {"run_id": self.run_id}).encode()
+        self.session.send(ending + b"COMMIT")
+        return True
+
+    def answered(self) -> None:
+        """Wait until the batch is committed. Raises as or_nothing."""
+        with self.or_nothing():
+            self.session.answered()
+
+
+def end_run(conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
+    """Let a run's transaction be committed. Raises Refused when it is another one by now."""
+    if ClientCursor(conn).execute(ENDING, {"run_id": run_id}).fetchone() is None:
+        raise Refused([outcome.event for outcome in outcomes], RuntimeError(SWAPPED))
