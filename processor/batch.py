@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import ClientCursor, Connection
+from psycopg.pq.abc import PGresult
 
 from processor.attempt import SWAPPED, Refused, mark_failed, mark_processed
 from processor.outcome import Outcome
@@ -25,6 +26,7 @@ class Batch:
 
     run_id, backend: its number, and the server's process for it, once it is claimed.
     idle: none was due, as far as was looked; all_seen: and that was to the end; blocked: but some must wait their turn.
+    quick: its handlers took no time to speak of.
     full: as many as were asked for were due, and all are done: it is likely that there are more.
     spent: few were due, as far as the oldest event, and all are done; another claim would hardly find any.
     """
@@ -36,6 +38,7 @@ class Batch:
     idle: bool = False
     all_seen: bool = False
     blocked: bool = False
+    quick: bool = False
     full: bool = False
     spent: bool = False
 
@@ -60,10 +63,11 @@ class Batch:
                 raise
             raise Refused([outcome.event for outcome in self.outcomes], error) from error
 
-    def send_end(self) -> bool:
+    def send_end(self, then: bytes = b"") -> bool:
         """Record what became of the events, and send the COMMIT; return whether its answer is to be waited for.
 
-        Raises Refused, or psycopg.Error.
+        then: SQL that is sent with it, for after it; not where there is nothing to wait for. Raises Refused, or
+        psycopg.Error.
         """
         conn, ending = self.session.conn, self.session.handed.end()
         failures = [outcome for outcome in self.outcomes if outcome.result in ("retry", "dead")]
@@ -81,13 +85,17 @@ class Batch:
             return False
         # Nothing is known to have been sent that could have begun another transaction: one round trip.
         ending += ClientCursor(conn).mogrify(CHECKED_ENDING, {"run_id": self.run_id}).encode()
-        self.session.send(ending + b"COMMIT")
+        self.session.send(ending + b"COMMIT; " + then)
         return True
 
-    def answered(self) -> None:
-        """Wait until the batch is committed. Raises as or_nothing."""
+    def answered(self) -> list[PGresult]:
+        """Wait until the batch is committed; return what came of the statements after that. Raises as or_nothing."""
         with self.or_nothing():
-            self.session.answered()
+            results = self.session.answered()
+            for place, result in enumerate(results):
+                if result.command_status == b"COMMIT":
+                    return results[place + 1 :]
+            raise psycopg.errors.error_from_result(results[-1])
 
 
 def end_run(conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:

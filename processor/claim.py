@@ -5,13 +5,16 @@ from typing import Any
 
 import psycopg
 from psycopg import ClientCursor, Connection
-from psycopg.rows import RowMaker, dict_row
+from psycopg.adapt import Transformer
+from psycopg.pq.abc import PGresult
+from psycopg.rows import RowMaker
 
 from processor.arrays import array
 from processor.cursor import Cursor
 from processor.event import Event
 from processor.registry import Kind
 from sql import load
+from sql.connection import done
 
 PREFIX = 20  # events of a subject at most
 
@@ -49,6 +52,12 @@ def claim(  # noqa: PLR0913 - three are the claim's own
 
     Looks from the cursor on, and moves it. before: SQL that is sent with it. Raises psycopg.Error.
     """
+    conn.pgconn.send_query(before + asking(conn, most, scope, cursor, prefix))
+    return claimed(conn, conn.wait(done(conn.pgconn))[-1], cursor)
+
+
+def asking(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int = PREFIX) -> bytes:
+    """Return SQL that claims as claim does, for who sends it with other statements and reads its answer later."""
     cursor.begin()
     types, providers, sources = zip(*scope.shut, strict=True) if scope.shut else (None, None, None)
     names = {
@@ -63,11 +72,15 @@ def claim(  # noqa: PLR0913 - three are the claim's own
         "after_id": cursor.after_id,
     }
     # Bound by the client, several statements are one round trip.
-    answers = ClientCursor(conn, row_factory=dict_row).execute(before + load("claim"), names)
-    while answers.nextset():
-        pass
-    row = answers.fetchone()
-    assert row is not None  # noqa: S101 - a function's one row
+    return ClientCursor(conn).mogrify(load("claim"), names).encode()
+
+
+def claimed(conn: Connection, answer: PGresult, cursor: Cursor) -> Claimed:
+    """Return what a claim's answer says, and move the cursor."""
+    transformer = Transformer(conn)
+    transformer.set_pgresult(answer)
+    columns = ((answer.fname(place) or b"").decode() for place in range(answer.nfields))
+    row = dict(zip(columns, transformer.load_row(0, tuple) or (), strict=True))
     all_seen = cursor.end(row.pop("after_at"), row.pop("after_id"), more=row["more"])
     return Claimed(all_seen=all_seen, **row)
 

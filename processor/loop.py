@@ -17,6 +17,7 @@ from functools import cached_property
 
 import psycopg
 from psycopg import Connection
+from psycopg.pq import ExecStatus
 
 from processor.attempt import (
     CONFLICTS_MAX,
@@ -31,7 +32,7 @@ from processor.attempt import (
     unhandled,
 )
 from processor.batch import Batch
-from processor.claim import PREFIX, Claimed, Scope, claim, read
+from processor.claim import PREFIX, Claimed, Scope, asking, claim, claimed, read
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.expect import raise_overdue
@@ -57,6 +58,7 @@ BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: anoth
 SETTLE_SECONDS = 0.5  # between two looks for workers that died, at least; where there is no time for one
 SETTLE_LATEST = 2.0  # between two waits, at most
 APART = 100  # events that share no savepoint, after one has failed
+QUICK = 0.1  # seconds of handler time: after such a batch the one after the next is claimed while the next one runs
 LEAN = 10  # batches for which nothing is claimed ahead, where what waits is of subjects in hand
 # The claim's later statements must see what was committed since its first.
 BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED; "
@@ -206,7 +208,6 @@ class Processor:
 
     def _close(self) -> None:
         """Close the connections, once what was sent on one is answered; what was claimed ahead is free again."""
-        self.ahead = None
         if self.session is not None:
             self.session.conn.close()
             try:
@@ -246,12 +247,23 @@ class Processor:
         batch = Batch(session)
         with batch.or_nothing():
             self._attempt_all(batch, most)
-            sent = batch.send_end()
-        if sent:
-            self._commit(batch, most)
+            early = batch.full and self._may_overlap(session)
+            then = self._asking(session, most) if early and batch.quick else b""
+            sent = batch.send_end(then)
+        before, self.under_way = self.under_way, batch if sent else None
+        if not sent:
+            self._tell(batch.outcomes)
+        try:
+            self._landed(before)
+        except (psycopg.Error, Refused):
+            self._land()
+            raise
+        if early and not self.ahead and not self.lean:
+            self._claim_ahead(session, most)
+        if self.ahead:
+            self.session, self.spare = self.spare, self.session
         else:
             self._land()
-            self._tell(batch.outcomes)
         return batch
 
     def _attempt_all(self, batch: Batch, most: int) -> None:
@@ -291,29 +303,42 @@ class Processor:
         batch.spent = claimed.all_seen and few and done
         failed = any(outcome.result in ("retry", "dead") for outcome in batch.outcomes)
         self.apart = APART if failed else max(0, self.apart - len(batch.outcomes))
+        batch.quick = time.monotonic() - (until - BATCH_SECONDS) < QUICK
         batch.full = done and len(claimed.ids) == most >= PREFIX
 
-    def _commit(self, batch: Batch, most: int) -> None:
-        """Wait until a batch is committed, unless the next one is claimed meanwhile: then until that one's end.
+    def _may_overlap(self, session: Session) -> bool:
+        """Tell whether the next batch may be claimed before this one is committed."""
+        self.lean = max(0, self.lean - 1)
+        here = session is self.session and self.overlap and not self.stopping.is_set()
+        return here and not self.lean and not self._settle_due(SETTLE_SECONDS)
 
-        Raises Refused, or psycopg.Error, of this batch or the one before it.
-        """
-        try:
-            self._land()
-            self.under_way = batch
-        except (psycopg.Error, Refused):
-            batch.answered()
-            self._tell(batch.outcomes)
-            raise
-        if not (batch.full and self._claim_ahead(batch.session, most)):
-            self._land()
+    def _asking(self, session: Session, most: int) -> bytes:
+        """Return SQL of another transaction, that claims the batch after the next."""
+        return self._beginning + asking(session.conn, most, self.scope, self.cursor)
 
     def _land(self) -> None:
         """Wait until the batch is committed whose COMMIT was sent. Raises as Batch.answered."""
         batch, self.under_way = self.under_way, None
-        if batch is not None:
-            batch.answered()
-            self._tell(batch.outcomes)
+        self._landed(batch)
+
+    def _landed(self, batch: Batch | None) -> None:
+        """Wait until it is committed, and for the claim that was sent with it."""
+        if batch is None:
+            return
+        more = batch.answered()
+        self._tell(batch.outcomes)
+        if more and more[-1].status == ExecStatus.TUPLES_OK:
+            self._claimed_ahead(batch.session, claimed(batch.session.conn, more[-1], self.cursor))
+        elif more:  # the next claim meets it again, where it can be told
+            batch.session.roll_back()
+
+    def _claimed_ahead(self, session: Session, ahead: Claimed) -> None:
+        if ahead.ids:
+            session.handed.start(self._settings, shares=not self.apart)
+            self.ahead = ahead
+        else:
+            session.roll_back()
+            self.lean = LEAN
 
     def _tell(self, outcomes: list[Outcome]) -> None:
         """Log and count what became of attempts, now that it is committed."""
@@ -321,28 +346,17 @@ class Processor:
             self.journal.write(outcome)
         self.totals.add(outcomes)
 
-    def _claim_ahead(self, session: Session, most: int) -> bool:
-        """Claim the next batch, on another connection, while this one's commit is under way; tell whether any was due.
+    def _claim_ahead(self, session: Session, most: int) -> None:
+        """Claim the next batch, on another connection, while this one's commit is under way.
 
         To everybody else that is one worker's claim beside another's commit, and its handlers are another worker's.
         It begins to run when its turn comes, so until then nobody is to blame for its events.
         """
-        self.lean = max(0, self.lean - 1)
-        here = session is self.session and self.overlap and not self.stopping.is_set()
-        if not here or self.lean or self._settle_due(SETTLE_SECONDS):
-            return False
         try:
-            spare = self.spare = self.spare or session.second(self.connect)
-            claimed = self._claim(spare, most)
-            if not claimed.ids:
-                spare.roll_back()
-                self.lean = LEAN
-                return False
+            self.spare = self.spare or session.second(self.connect)
+            self._claimed_ahead(self.spare, self._claim(self.spare, most))
         except psycopg.Error:  # the next claim meets it again, where it can be told
             self._drop_spare()
-            return False
-        self.ahead, self.session, self.spare = claimed, spare, session
-        return True
 
     def _drop_spare(self) -> None:
         self.ahead = None

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import psycopg
-from psycopg import Connection, IsolationLevel
+from psycopg import Connection, IsolationLevel, generators
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 
 from processor.arrays import array
 from processor.handed import Handed
 from sql import load
-from sql.connection import done
 
 PREPARED_AFTER = 5  # times that handlers have sent a statement: psycopg's own measure
 
@@ -91,9 +91,12 @@ class Session:
         """Send SQL on conn, and don't wait. Raises psycopg.Error."""
         self.conn.pgconn.send_query(statements)
 
-    def answered(self) -> None:
-        """Wait until what was sent is done. Raises psycopg.Error when it failed, or the connection did."""
-        self.conn.wait(done(self.conn.pgconn))
+    def answered(self) -> list[PGresult]:
+        """Wait until what was sent is done; return what its statements came to, the last of which may have failed.
+
+        Raises psycopg.Error when the connection did.
+        """
+        return self.conn.wait(generators.execute(self.conn.pgconn))
 
     def roll_back(self) -> None:
         """End the batch's transaction without effect, if there still is one."""

@@ -17,7 +17,7 @@ from psycopg import generators, waiting
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import ExecStatus
-from psycopg.pq.abc import PGconn
+from psycopg.pq.abc import PGconn, PGresult
 
 from sql import database, load
 
@@ -142,16 +142,16 @@ class AsyncConnection(psycopg.AsyncConnection):
         return bool(row and row[0])
 
 
-def done(pgconn: PGconn) -> PQGen[int]:
-    """Wait until what was sent past psycopg's cursors is done, and return how many statements that was.
+def done(pgconn: PGconn) -> PQGen[list[PGresult]]:
+    """Wait until what was sent past psycopg's cursors is done, and return what its statements came to.
 
     A call for wait(). Raises psycopg.Error when one of them failed, or the connection did.
     """
-    results = yield from generators.execute(pgconn)
+    results: list[PGresult] = yield from generators.execute(pgconn)
     for result in results:
         if result.status == ExecStatus.FATAL_ERROR:
             raise psycopg.errors.error_from_result(result)
-    return len(results)
+    return results
 
 
 async def _first(attempts: list[Coroutine[Any, Any, C]]) -> C:
