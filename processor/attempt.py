@@ -28,7 +28,6 @@ CONFLICTS = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailur
 # And those of class 42: names, rights and syntax.
 LEFT = (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, psycopg.errors.ReadOnlySqlTransaction)
 REPLANNED = "RevalidateCachedQuery"  # the server's function that finds a prepared statement outdated
-SWAPPED = "a handler ended the transaction it was given, and began another"
 
 Call = tuple[Handler, Callable[[Connection], Any]]  # what is called with the connection, and whose it is
 Tell = Callable[[Handler], None]

@@ -5,19 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
-from psycopg import ClientCursor, Connection
+from psycopg import ClientCursor
 from psycopg.pq.abc import PGresult
 
-from processor.attempt import SWAPPED, Refused, mark_failed, mark_processed
+from processor.attempt import Refused, mark_failed, mark_processed
 from processor.outcome import Outcome
 from processor.session import Session
 from sql import load
-
-# What a commit would check is checked where its refusal can still be told from our death. Bound by the client, several
-# statements are one round trip.
-ENDING = load("end_run") + b"SET CONSTRAINTS ALL IMMEDIATE;" + load("abandon_run")
-# For who asks no more between the two: past psycopg, by its pgconn, a handler can still have begun another transaction.
-CHECKED_ENDING = load("check_run") + ENDING
 
 
 @dataclass
@@ -28,6 +22,7 @@ class Batch:
     idle: none was due, as far as was looked; all_seen: and that was to the end; blocked: but some must wait their turn.
     quick: its handlers took no time to speak of.
     full: as many as were asked for were due, and all are done: it is likely that there are more.
+    asked: so many events were asked for with its COMMIT, for the batch after the next.
     spent: few were due, as far as the oldest event, and all are done; another claim would hardly find any.
     """
 
@@ -40,6 +35,7 @@ class Batch:
     blocked: bool = False
     quick: bool = False
     full: bool = False
+    asked: int = 0
     spent: bool = False
 
     @contextmanager
@@ -63,11 +59,10 @@ class Batch:
                 raise
             raise Refused([outcome.event for outcome in self.outcomes], error) from error
 
-    def send_end(self, then: bytes = b"") -> bool:
-        """Record what became of the events, and send the COMMIT; return whether its answer is to be waited for.
+    def send_end(self, then: bytes = b"") -> None:
+        """Record what became of the events, and send the COMMIT, whose answer is to be waited for.
 
-        then: SQL that is sent with it, for after it; not where there is nothing to wait for. Raises Refused, or
-        psycopg.Error.
+        then: SQL that is sent with it, for after it. Raises psycopg.Error.
         """
         conn, ending = self.session.conn, self.session.handed.end()
         failures = [outcome for outcome in self.outcomes if outcome.result in ("retry", "dead")]
@@ -77,16 +72,10 @@ class Batch:
         for outcome in failures:
             mark_failed(conn, outcome)
         ending += mark_processed(conn, self.outcomes)
-        if self.session.handed.strayed:
-            if ending:
-                conn.execute(ending)
-            end_run(conn, self.run_id, self.outcomes)
-            conn.execute("COMMIT")
-            return False
-        # Nothing is known to have been sent that could have begun another transaction: one round trip.
-        ending += ClientCursor(conn).mogrify(CHECKED_ENDING, {"run_id": self.run_id}).encode()
+        # What a commit would check is checked where its refusal can still be told from our death, and in the same
+        # string: it ends where that fails. Bound by the client, several statements are one round trip.
+        ending += ClientCursor(conn).mogrify(load("end_run"), {"run_id": self.run_id}).encode()
         self.session.send(ending + b"COMMIT; " + then)
-        return True
 
     def answered(self) -> list[PGresult]:
         """Wait until the batch is committed; return what came of the statements after that. Raises as or_nothing."""
@@ -96,9 +85,3 @@ class Batch:
                 if result.command_status == b"COMMIT":
                     return results[place + 1 :]
             raise psycopg.errors.error_from_result(results[-1])
-
-
-def end_run(conn: Connection, run_id: int, outcomes: list[Outcome]) -> None:
-    """Let a run's transaction be committed. Raises Refused when it is another one by now."""
-    if ClientCursor(conn).execute(ENDING, {"run_id": run_id}).fetchone() is None:
-        raise Refused([outcome.event for outcome in outcomes], RuntimeError(SWAPPED))

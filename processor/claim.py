@@ -32,11 +32,13 @@ class Scope:
 class Claimed:
     """What a claim came to.
 
-    run_id, backend: the run's number and the server's process. ids: in the order they are to be run.
+    most: as many were asked for. run_id, backend: the run's number and the server's process. ids: in the order they are
+    to be run.
     all_seen: there was no more, as far as the oldest event.
     more: nothing was found, and it was not looked to the end. blocked: some are due, but are somebody else's turn.
     """
 
+    most: int
     run_id: int
     backend: int
     ids: list[int]
@@ -53,7 +55,7 @@ def claim(  # noqa: PLR0913 - three are the claim's own
     Looks from the cursor on, and moves it. before: SQL that is sent with it. Raises psycopg.Error.
     """
     conn.pgconn.send_query(before + asking(conn, most, scope, cursor, prefix))
-    return claimed(conn, conn.wait(done(conn.pgconn))[-1], cursor)
+    return claimed(conn, conn.wait(done(conn.pgconn))[-1], most, cursor)
 
 
 def asking(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: int = PREFIX) -> bytes:
@@ -75,14 +77,14 @@ def asking(conn: Connection, most: int, scope: Scope, cursor: Cursor, prefix: in
     return ClientCursor(conn).mogrify(load("claim"), names).encode()
 
 
-def claimed(conn: Connection, answer: PGresult, cursor: Cursor) -> Claimed:
-    """Return what a claim's answer says, and move the cursor."""
+def claimed(conn: Connection, answer: PGresult, most: int, cursor: Cursor) -> Claimed:
+    """Return what the answer to a claim of so many says, and move the cursor."""
     transformer = Transformer(conn)
     transformer.set_pgresult(answer)
     columns = ((answer.fname(place) or b"").decode() for place in range(answer.nfields))
     row = dict(zip(columns, transformer.load_row(0, tuple) or (), strict=True))
     all_seen = cursor.end(row.pop("after_at"), row.pop("after_id"), more=row["more"])
-    return Claimed(all_seen=all_seen, **row)
+    return Claimed(most, all_seen=all_seen, **row)
 
 
 def read(conn: Connection, ids: list[int]) -> list[Event]:

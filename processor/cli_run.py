@@ -14,7 +14,7 @@ import click
 from processor import cli_db
 from processor.claim import Scope
 from processor.command import until_signal
-from processor.loop import BATCH_SIZE, TIMEOUT
+from processor.loop import BATCH_SIZE, LIGHT_SIZE, TIMEOUT
 from processor.options import Duration, handlers_option
 from processor.outside import CONCURRENCY
 from processor.pruner import Pruner
@@ -39,9 +39,7 @@ log = logging.getLogger("processor")
 @click.option(
     "--batch-size",
     type=click.IntRange(1, 1000),
-    default=BATCH_SIZE,
-    show_default=True,
-    help="Events a transaction, at most.",
+    help=f"Events a transaction, at most.  [default: {BATCH_SIZE}; {LIGHT_SIZE} while they take next to no time]",
 )
 @click.option(
     "--workers",
@@ -96,7 +94,7 @@ log = logging.getLogger("processor")
 def run(  # noqa: PLR0913 - one argument an option
     *,
     interval: float,
-    batch_size: int,
+    batch_size: int | None,
     workers: int,
     handler_timeout: float,
     concurrency: int,

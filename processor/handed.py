@@ -54,12 +54,13 @@ class Handed(psycopg.Connection[Any]):
 
     pending: the event in hand is to have a savepoint of its own, not taken yet. sent: it has sent something. held: a
     savepoint is still to be released. used: earlier events have sent something since what is left on the session was
-    last forgotten. odd: the event in hand has sent something that isn't known to be plain; strayed: so has one since
-    the transaction began. settings: SQL of the transaction's, to be set again after what handlers may have set is
-    undone. prepares: how often a statement is sent before it is prepared on the server; None: none ever is.
+    last forgotten. odd: the event in hand has sent something that isn't known to be plain. settings: SQL of the
+    transaction's, to be set again after what handlers may have set is undone. prepares: how often a statement is sent
+    before it is prepared on the server; None: none ever is.
 
     shares: whether events may share a savepoint. sharing: those that have sent something within the one that is held.
-    undone: those that were undone with one that failed, and are to be run again.
+    undone: those that were undone with one that failed, and are to be run again. savepoints: how many were taken in
+    this transaction.
     """
 
     def __init__(self, own: psycopg.Connection[Any]) -> None:
@@ -68,10 +69,11 @@ class Handed(psycopg.Connection[Any]):
         self.lock = own.lock
         self.settings = b""
         self.prepares: int | None = None
-        self.pending = self.sent = self.held = self.used = self.odd = self.strayed = self.shares = False
+        self.pending = self.sent = self.held = self.used = self.odd = self.shares = False
         self.event: Event | None = None
         self.sharing: list[Event] = []
         self.undone: list[Event] = []
+        self.savepoints = 0
         self.until = 0.0
         self.soon = False
         self.answers = select.poll()
@@ -81,11 +83,16 @@ class Handed(psycopg.Connection[Any]):
     def __del__(self, *_: object) -> None:
         """Leave the connection open: it is another's."""
 
+    def take_undone(self) -> list[Event]:
+        """Return what was undone, once."""
+        undone, self.undone = self.undone, []
+        return undone
+
     def start(self, settings: bytes, *, shares: bool = False) -> None:
         """Begin with a transaction, which has these settings. shares: whoever asks runs again what is undone."""
         self.settings, self.shares = settings, shares
-        self.pending = self.sent = self.held = self.used = self.strayed = False
-        self.sharing, self.undone = [], []
+        self.pending = self.sent = self.held = self.used = False
+        self.sharing, self.undone, self.savepoints = [], [], 0
 
     def begin(self, event: Event | None = None) -> None:
         """Begin with an event; None: with several, which don't share a savepoint with others."""
@@ -137,7 +144,7 @@ class Handed(psycopg.Connection[Any]):
         """Make a call of any kind that psycopg knows."""
         if self.pending or (self.sharing and not self.sent):
             self.own.wait(self.take())
-        self.sent = self.odd = self.strayed = True
+        self.sent = self.odd = True
         return self.own.wait(gen, interval) if timeout is None else self.own.wait(gen, interval, timeout)
 
     def commit(self) -> None:
@@ -152,6 +159,7 @@ class Handed(psycopg.Connection[Any]):
         """Return the statements that take the savepoint; who asks sends them."""
         statements = [RELEASE, SAVEPOINT] if self.held else [SAVEPOINT]
         self.pending, self.sent, self.held = False, True, True
+        self.savepoints += 1
         self.sharing, self.until = [], time.monotonic() + SHARING_SECONDS
         return statements
 

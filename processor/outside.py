@@ -15,7 +15,7 @@ import psycopg
 from psycopg import Connection
 
 from processor.attempt import Refused, calls_of, failed, record
-from processor.batch import Batch, end_run
+from processor.batch import Batch
 from processor.breakers import PROBE_SECONDS, Breakers
 from processor.claim import Claimed, claim
 from processor.cursor import Cursor
@@ -122,7 +122,8 @@ class Outside(Processor):
             page.hold(self.lease)
             time.sleep(BEAT_SECONDS)
 
-    def _claim(self, session: Session, most: int) -> Claimed:
+    def claim(self, session: Session, most: int) -> Claimed:
+        """As Processor's, of what no open breaker shuts out."""
         session.handed.start(self._settings)
         session.conn.execute(self._beginning)
         self.breakers.read(session.conn)
@@ -174,7 +175,7 @@ class Outside(Processor):
                 if ending := session.handed.end():
                     conn.execute(ending)
                 record(conn, outcomes, self.lease)
-                end_run(conn, run_id, outcomes)
+                conn.execute(load("end_run"), {"run_id": run_id})
         except psycopg.Error as error:
             if not outcomes or conn.closed:
                 raise
@@ -183,7 +184,7 @@ class Outside(Processor):
             self._lose(event)
         for outcome in outcomes:
             del self.running[outcome.event.id]
-        self._tell(outcomes)
+        self.tell(outcomes)
         # Another's lock, or the time, left the others for the next look.
         self.ended = [run for run in self.ended if run.event.id in self.running]
         return outcomes
@@ -196,7 +197,7 @@ class Outside(Processor):
             return failed(run.event, tuple(run.ran), run.error, run.seconds)
         if not calls:
             return Outcome(run.event, "handled", seconds=run.seconds, handlers=tuple(run.ran))
-        outcome = self._watch(conn, run.event, calls, (self.run_id, backend, self.lease))
+        outcome = self.watched.call(conn, run.event, calls, (self.run_id, backend, self.lease))
         assert outcome is not None  # noqa: S101 - it shares no savepoint
         seconds = (run.seconds or 0) + (outcome.seconds or 0)
         ran = (*run.ran, *inside) if outcome.result == "handled" else outcome.handlers

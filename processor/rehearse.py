@@ -9,7 +9,7 @@ from psycopg import Connection, IsolationLevel
 from psycopg.rows import class_row
 
 from processor import claim
-from processor.attempt import SWAPPED, Refused, attempt
+from processor.attempt import Refused, attempt
 from processor.event import Event
 from processor.failure import describe
 from processor.handed import Handed
@@ -106,13 +106,12 @@ def _attempt(conn: Connection, event: Event, handlers: list[Handler]) -> Outcome
         handed = Handed(conn)
         outcome = attempt(handed, event, handlers)
         conn.execute(handed.end())
-        whole = conn.execute(load("end_run"), {"run_id": run_id}).fetchone() is not None
-        conn.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        conn.execute(load("end_run"), {"run_id": run_id})
     except (Refused, psycopg.Error) as error:
         if not conn.closed:
             conn.rollback()
         return Outcome(event, "retry", str(error) if isinstance(error, Refused) else describe(error))
-    return outcome if whole else Outcome(event, "retry", describe(RuntimeError(SWAPPED)))
+    return outcome
 
 
 def _touched(conn: Connection) -> list[Touched]:

@@ -18,11 +18,12 @@ from psycopg import Connection
 
 from processor.backoff import backoff
 from processor.failure import describe
-from processor.loop import CRASHES_MAX, Processor
+from processor.loop import Processor
 from processor.outcome import log_crashes
 from processor.page import AtWork, Page
 from processor.registry import HANDLERS
 from processor.session import worker_name
+from processor.settle import CRASHES_MAX
 from sql import load
 from sql.fork import fork, hear
 

@@ -9,7 +9,7 @@ from typing import Any
 from psycopg import Connection
 
 from processor.claim import Scope
-from processor.loop import BATCH_SIZE, TIMEOUT, Processor
+from processor.loop import BATCH_SIZE, LIGHT_SIZE, TIMEOUT, Processor
 from processor.outcome import Totals
 from processor.outside import CONCURRENCY, Outside
 from processor.registry import outside_types
@@ -20,7 +20,7 @@ class Crew:
     """What the workers of a processor have in common; fields as Processor's and Outside's."""
 
     connect: Callable[[], Connection]
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None  # None: as is best
     scope: Scope = field(default_factory=Scope)
     stopping: threading.Event = field(default_factory=threading.Event)
     timeout: float = TIMEOUT
@@ -58,7 +58,8 @@ class Crew:
     def _common(self, scope: Scope) -> dict[str, Any]:
         return {
             "connect": self.connect,
-            "batch_size": self.batch_size,
+            "batch_size": self.batch_size or BATCH_SIZE,
+            "light_size": 0 if self.batch_size else LIGHT_SIZE,
             "scope": scope,
             "stopping": self.stopping,
             "timeout": self.timeout,

@@ -1,5 +1,5 @@
--- Let a batch's transaction be committed: before its constraints are checked, which is before its run is taken back.
+-- Let a batch's transaction be committed, as its last statement; what the commit would check is checked here.
 --
 -- in   run_id bigint
--- out  run_id bigint; no row: this isn't the transaction that the run was claimed in
-DELETE FROM webhook_guards WHERE run_id = %(run_id)s RETURNING run_id;
+-- out  nothing; an error where this isn't the transaction that the run was claimed in
+SELECT webhook_end_run(%(run_id)s);

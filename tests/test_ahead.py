@@ -170,7 +170,7 @@ def test_a_connection_lost_with_events_claimed_ahead_frees_them(db, effects, dsn
     events = [add(db) for _ in range(2 * BATCH)]
     worker = Processor(lambda: psycopg.connect(dsn, autocommit=True, prepare_threshold=None), BATCH)
     worker.batch(worker._open(), BATCH)
-    assert worker.ahead is not None
+    assert worker.relay.ahead is not None
     assert worker.session is not None
     db.execute("SELECT pg_terminate_backend(%s)", [worker.session.conn.info.backend_pid])
 

@@ -237,14 +237,13 @@ def test_a_claim_is_no_dearer_before_the_table_was_ever_analyzed(unknown):
 def test_a_completion_is_no_dearer_before_the_table_was_ever_analyzed(unknown):
     names = {"ids": list(range(1, 51)), "outcome": "handled", "durations": [0.1] * 50, "versions": ["1"] * 50}
 
-    def pages_to_find_them():
+    def pages():
         with unknown.transaction(force_rollback=True):
             explained = unknown.execute(b"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + load("mark_processed"), names)
             ((plan,),) = explained.fetchone()
-        (scan,) = plan["Plan"]["Plans"]
-        return scan["Shared Hit Blocks"] + scan["Shared Read Blocks"]
+        return plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
 
-    before = pages_to_find_them()
+    before = pages()
     claim_cost.settle(unknown)
 
-    assert before <= 2 * pages_to_find_them()
+    assert before <= 2 * pages()

@@ -7,9 +7,8 @@ from threading import Barrier, Thread
 import psycopg
 import pytest
 
-from processor import expect, fulfil, loop, on, registry
+from processor import expect, fulfil, on, registry, settle
 from processor.expect import raise_overdue
-from processor.loop import Processor
 from processor.session import Session
 from tests.inbox import add, look, process
 from tests.processes import DEADLINE, processor, wait_for
@@ -201,16 +200,16 @@ def test_process_once_raises_what_is_overdue_and_handles_it(db, handlers):
 
 
 def test_a_worker_looks_for_what_is_overdue_once_a_second(db, monkeypatch):
-    monkeypatch.setattr(loop, "OVERDUE_SECONDS", 600)  # however slow the machine
-    worker, session = Processor(lambda: db), Session(db, db)
+    monkeypatch.setattr(settle, "OVERDUE_SECONDS", 600)  # however slow the machine
+    settling, session = settle.Settling(), Session(db, db)
     arm(db, "call/1")
-    worker.settle(session)
+    settling.settle(session)
     arm(db, "call/2")
-    worker.settle(session)
+    settling.settle(session)
     assert raised(db) == ["call/1"]
 
-    worker.overdue_at -= 600
-    worker.settle(session)
+    settling.overdue_at -= 600
+    settling.settle(session)
 
     assert raised(db) == ["call/1", "call/2"]
 

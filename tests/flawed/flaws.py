@@ -20,7 +20,7 @@ import receiver.outage.spool
 import receiver.store
 import sql
 from processor.attempt import record
-from processor.batch import Batch, end_run
+from processor.batch import Batch
 from processor.claim import read
 from processor.loop import Processor
 from processor.outcome import Outcome
@@ -97,12 +97,15 @@ def mark_first(patch, conn):
     def batch(self, session, most):
         with session.conn.transaction():
             session.conn.execute(self._settings)
-            claimed = self._claim(session, most)
+            claimed = self.claim(session, most)
             events = read(session.conn, claimed.ids)
             record(session.conn, [Outcome(event, "handled", seconds=0.0) for event in events])
-            end_run(session.conn, claimed.run_id, [])
+            session.conn.execute(sql.load("end_run"), {"run_id": claimed.run_id})
         with session.conn.transaction():
-            outcomes = [self._attempt(session, event) for event in events]
+            outcomes = [
+                self.watched.attempt(session.handed, [event], (claimed.run_id, claimed.backend, 0))[0]
+                for event in events
+            ]
         return Batch(session, outcomes=outcomes, idle=not events, all_seen=not events)
 
     patch.setattr(Processor, "batch", batch)
