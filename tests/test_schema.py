@@ -109,6 +109,7 @@ def test_migrating_an_empty_database_applies_everything_once(empty_dsn):
             "0018 claim_by_age",
             "0019 insert_many",
             "0020 claim_without_statistics",
+            "0021 complete_by_function",
         ]
         assert migrations.migrate(conn) == []
         assert all(state.applied_at and not state.changed for state in migrations.status(conn))

@@ -28,7 +28,7 @@ AS $$
 BEGIN
     DELETE FROM webhook_guards WHERE run_id = this_run;
     IF NOT FOUND THEN
-        RAISE invalid_transaction_state USING MESSAGE = 'a handler ended the transaction it was given, and began another';
+        RAISE invalid_transaction_termination USING MESSAGE = 'a handler ended the transaction it was given, and began another';
     END IF;
     SET CONSTRAINTS ALL IMMEDIATE;
     DELETE FROM webhook_runs
