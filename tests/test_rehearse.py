@@ -86,7 +86,11 @@ def test_rows_are_counted_by_table_and_event_and_none_stays(rehearsed, db):
         ("exit", "dead", "SystemExit: 3"),
         ("close", "retry", "RuntimeError: "),
         ("commit", "retry", "InvalidTransactionTermination: a handler must not commit the transaction it was given"),
-        ("swap", "retry", "InvalidTransactionTermination: a handler ended the transaction it was given, and began another"),
+        (
+            "swap",
+            "retry",
+            "InvalidTransactionTermination: a handler ended the transaction it was given",
+        ),
         ("release", "retry", "InvalidSavepointSpecification: "),
     ],
 )
