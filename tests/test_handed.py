@@ -169,7 +169,8 @@ def test_whatever_handlers_send_it_is_as_with_a_savepoint_of_its_own(db, dsn, ef
 
     @on("call.ringing", max_attempts=1)
     def handle(event, conn):
-        seen[event.id] = noted = []  # at its last run, where it was undone with another
+        noted: list[object] = []
+        seen[event.id] = noted  # at its last run, where it was undone with another
         for action in plans[event.id]:
             try:
                 noted.append((action.__name__, action(conn, event.id), conn.info.transaction_status))
