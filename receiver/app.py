@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from receiver.background_log import in_background
+from receiver.background_log import in_background, info
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
 from receiver.keeper import Keeper, Spooled
 from receiver.metrics import serve
@@ -253,16 +253,16 @@ class Door:
         if isinstance(kept, Spooled):
             outcome = "spooled"
             for event in events:
-                log.info("delivery spooled source=%s type=%s", source.name, event.event_type)
+                info(log, "delivery spooled source=%s type=%s", source.name, event.event_type)
         else:
             outcome = "repeated" if all(row.duplicate for row in kept) else "stored"
             for event, row in zip(events, kept, strict=True):
                 if row.id is None:
                     log.info("delivery repeated source=%s type=%s of a deleted event", source.name, event.event_type)
                 elif not row.duplicate:
-                    log.info("delivery stored source=%s type=%s id=%d", source.name, event.event_type, row.id)
+                    info(log, "delivery stored source=%s type=%s id=%d", source.name, event.event_type, row.id)
                 elif row.same_body:
-                    log.info("delivery repeated source=%s type=%s id=%d", source.name, event.event_type, row.id)
+                    info(log, "delivery repeated source=%s type=%s id=%d", source.name, event.event_type, row.id)
                 else:
                     log.warning(
                         "delivery repeated with another body source=%s type=%s id=%d; the first is kept",

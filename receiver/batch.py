@@ -7,6 +7,7 @@ in each statement of more than fifty, its arrays of text cost 90 µs a row, and 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
 from itertools import chain
 from operator import itemgetter
@@ -63,7 +64,10 @@ def _size(row: Row) -> int:
 async def _execute(conn: AsyncConnection, name: str, rows: Sequence[Row], *shared: str) -> list[TupleRow]:
     text, names = statement(name, len(rows))
     cursor = AsyncRawCursor(conn, row_factory=tuple_row)
-    await cursor.execute(text, [*shared, *chain.from_iterable(map(itemgetter(*names), rows))])
+    values = chain.from_iterable(map(itemgetter(*names), rows))
+    # Times as text, as all else is: with a type of its own, which of the rows have one would be part of the statement.
+    texts = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+    await cursor.execute(text, [*shared, *texts])
     return await cursor.fetchall()
 
 

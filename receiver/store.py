@@ -38,6 +38,7 @@ DEADLINE = 2.5  # seconds from the body's last byte to the answer
 CONNECTIONS_MAX = 8
 UNDER_WAY_MAX = 500  # deliveries that may wait for the database; more are not tried
 LOCK_TIMEOUT = "250ms"  # that rows wait together for another transaction; less than it takes to detect a deadlock
+PREPARED_AFTER = 5  # times that a statement was sent: to plan it anew takes the server as long as to do it
 RECONNECT = 0.5  # seconds that the pool goes on by itself after a failed attempt to connect
 # These carry a secret, or a session: they are proof at the door, and not kept.
 SECRET_HEADERS = frozenset(
@@ -89,6 +90,7 @@ class Store:
             dsn,
             connection_class=AsyncConnection,
             kwargs=database.CONNECT,
+            configure=meet,
             min_size=1,
             max_size=CONNECTIONS_MAX,
             timeout=deadline * 0.8,
@@ -222,6 +224,13 @@ class Store:
                 if event is not None:
                     one.saved[place] = Saved(event[0], duplicate=True, same_body=event[1])
                 one.settle()
+
+
+async def meet(conn: AsyncConnection) -> None:
+    """Have statements prepared on the server where no pooler stands between. Raises psycopg.Error."""
+    answer = await conn.cursor(row_factory=scalar_row).execute(load("meet_backend"), {"backend": conn.info.backend_pid})
+    if await answer.fetchone():
+        conn.prepare_threshold = PREPARED_AFTER
 
 
 def _tell_if_late(one: Waiting, outcome: str) -> None:

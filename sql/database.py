@@ -19,8 +19,8 @@ SETTINGS: Mapping[str, str | int] = {
     "tcp_user_timeout": 10_000,
 }
 
-# For connections and pools. Nothing is prepared on the server: a transaction-mode pooler hands the next
-# transaction to another session, and a generic plan would lose what a claim's parameters tell the planner.
+# For connections and pools. Nothing is prepared on the server until it is known that the session is ours alone: a
+# transaction-mode pooler hands the next transaction to another one.
 CONNECT: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
 
 

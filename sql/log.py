@@ -22,8 +22,11 @@ class OneLine(logging.Formatter):
         if record.exc_info and record.exc_info[0]:
             *_, last = traceback.extract_tb(record.exc_info[2]) or [None]
             where = f" exception={record.exc_info[0].__name__}" + (f" at={last.filename}:{last.lineno}" if last else "")
-        message = printable(record.getMessage().rstrip() + where)
-        return f"{self._time(record.created)} {record.levelname} {record.name} {message}"
+        return self.line(record.created, record.levelname, record.name, record.getMessage().rstrip() + where)
+
+    def line(self, at: float, level: str, name: str, text: str) -> str:
+        """Return the line of this text, said at a Unix time."""
+        return f"{self._time(at)} {level} {name} {printable(text)}"
 
     def _time(self, at: float) -> str:
         """Return the local time to the millisecond; all but that is made once a second."""

@@ -3,12 +3,14 @@
 import fcntl
 import logging
 import os
+import time
+from functools import partial
 from threading import Thread
 
 import pytest
 
 from benchmarks.server import answers
-from receiver.background_log import BackgroundHandler
+from receiver.background_log import BackgroundHandler, info
 from sql.log import OneLine
 from tests.processes import Command, agent_event, free_port, post, wait_for
 
@@ -54,6 +56,25 @@ def record(message, level=logging.INFO):
 
 def messages(lines):
     return [line.partition(" receiver ")[2] for line in lines]
+
+
+def test_what_is_said_without_a_record_reads_as_with_one(pipe, monkeypatch):
+    handler = BackgroundHandler(pipe.end, OneLine())
+    log = logging.getLogger("receiver")
+    monkeypatch.setattr(logging.root, "handlers", [handler])
+    log.setLevel(logging.INFO)
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.5)
+
+    for say in (log.info, partial(info, log)):
+        say("delivery stored source=%s id=%d", "twilio\n\u202e", 7)
+    log.setLevel(logging.WARNING)
+    info(log, "delivery stored")
+    log.setLevel(logging.NOTSET)
+    handler.end()
+
+    with_record, without = pipe.close()
+    assert with_record == without
+    assert "source=twilio\\n\\u202e id=7" in without
 
 
 def test_a_receiver_whose_log_nobody_reads_stores_and_refuses_as_before(dsn, pipe):

@@ -1,5 +1,6 @@
 """Through a PgBouncer that shares its connections by transaction, everything works: by polling."""
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -14,7 +15,9 @@ from processor.loop import Processor
 from processor.postgres_binaries import as_child
 from processor.session import Session
 from processor.wakeup import Wakeup
+from receiver.store import meet
 from sql import database
+from sql.connection import AsyncConnection
 from tests.conftest import reachable_directory
 from tests.inbox import add
 from tests.processes import agent_event, free_port, post, processor, receiver, wait_for
@@ -128,3 +131,14 @@ def test_nothing_is_prepared_on_a_connection_that_is_shared(effects, pooled):
         assert session.handed.prepares is None
     finally:
         session.close()
+
+
+def test_nor_does_the_receiver_prepare_on_one(pooled):
+    async def threshold():
+        conn = await AsyncConnection.connect(pooled, **database.CONNECT)
+        async with conn:
+            await meet(conn)
+            planner = await conn.execute("SELECT current_setting('enable_seqscan')")
+            return conn.prepare_threshold, await planner.fetchone()
+
+    assert asyncio.run(threshold()) == (None, ("on",))
