@@ -77,6 +77,8 @@ def test_a_plan_made_before_there_were_tombstones_goes_by_their_key(db, dsn, man
             " SELECT 'agent', 'gone-' || number, now() FROM generate_series(1, 20000) AS number"
         )
 
+    db.execute("VACUUM ANALYZE webhook_tombstones")  # there are none: to read them all would cost nothing
+
     found = after(dsn, *send(0), scans, bury, *send(1000), scans)
 
     before, later = (one for one in found if isinstance(one, tuple))
