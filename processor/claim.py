@@ -1,13 +1,11 @@
 """The claim: which due events a worker gets, locked by its transaction."""
 
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
 from psycopg import ClientCursor, Connection
 from psycopg.adapt import Transformer
+from psycopg.pq import Format
 from psycopg.pq.abc import PGresult
-from psycopg.rows import RowMaker
 
 from processor.arrays import array
 from processor.cursor import Cursor
@@ -17,6 +15,7 @@ from sql import load
 from sql.connection import done
 
 PREFIX = 20  # events of a subject at most
+READ = load("read_claimed").replace(b"%(ids)s", b"$1")
 
 
 @dataclass(frozen=True)
@@ -81,19 +80,31 @@ def claimed(conn: Connection, answer: PGresult, most: int, cursor: Cursor) -> Cl
     """Return what the answer to a claim of so many says, and move the cursor."""
     transformer = Transformer(conn)
     transformer.set_pgresult(answer)
-    columns = ((answer.fname(place) or b"").decode() for place in range(answer.nfields))
-    row = dict(zip(columns, transformer.load_row(0, tuple) or (), strict=True))
+    row = dict(zip(_columns(answer), transformer.load_row(0, tuple) or (), strict=True))
     all_seen = cursor.end(row.pop("after_at"), row.pop("after_id"), more=row["more"])
     return Claimed(most, all_seen=all_seen, **row)
 
 
 def read(conn: Connection, ids: list[int]) -> list[Event]:
     """Return these events as their coming attempt has them, in the order of their ids; without those that are gone."""
+    ask(conn, ids)
+    return answered(conn)
+
+
+def ask(conn: Connection, ids: list[int]) -> None:
+    """Send what reads these events, and don't wait: answered() takes them in."""
     # Binary: a body comes as it is, not as twice as many hexadecimal digits.
-    rows = conn.cursor(binary=True, row_factory=_events).execute(load("read_claimed"), {"ids": array(ids)})
-    return rows.fetchall()
+    conn.pgconn.send_query_params(READ, [array(ids).encode()], result_format=Format.BINARY)
 
 
-def _events(cursor: psycopg.Cursor[Any]) -> RowMaker[Event]:
-    names = [column.name for column in cursor.description or ()]
-    return lambda values: Event.of(zip(names, values, strict=True))
+def answered(conn: Connection) -> list[Event]:
+    """Return the events that were asked for. Raises psycopg.Error."""
+    (answer,) = conn.wait(done(conn.pgconn))
+    transformer = Transformer(conn)
+    transformer.set_pgresult(answer)
+    names = _columns(answer)
+    return transformer.load_rows(0, answer.ntuples, lambda values: Event.of(zip(names, values, strict=True)))
+
+
+def _columns(answer: PGresult) -> list[str]:
+    return [(answer.fname(place) or b"").decode() for place in range(answer.nfields)]

@@ -20,7 +20,7 @@ from psycopg import Connection
 
 from processor.attempt import CONFLICTS_MAX, Refused, failed, record
 from processor.batch import Batch
-from processor.claim import PREFIX, Claimed, Scope, asking, claim, read
+from processor.claim import PREFIX, Claimed, Scope, answered, ask, asking, claim
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.failure import describe
@@ -234,11 +234,7 @@ class Processor:
         session.meet(self.backend)
         batch.idle = not claimed.ids and not claimed.more
         batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
-        if claimed.ids:
-            # Before they are read: a body too big for this process, too, has somebody to blame.
-            self.watched.begin(self.run_id)
-            session.begin(self.run_id, claimed.ids)
-        events = self._take(session, read(session.conn, claimed.ids)) if claimed.ids else []
+        events = self._take(session, self._read(session, claimed.ids)) if claimed.ids else []
         turns, began = Turns(events, self.watched.handlers_of), time.monotonic()
         while turn := turns.next():
             if batch.outcomes and (self.stopping.is_set() or time.monotonic() > began + BATCH_SECONDS):
@@ -261,6 +257,18 @@ class Processor:
         batch.quick = time.monotonic() - began < QUICK
         self.apart = max(0, self.apart - done) if done == len(batch.outcomes) else APART
         self.light = batch.quick and handed.savepoints <= LIGHT
+
+    def _read(self, session: Session, ids: list[int]) -> list[Event]:
+        """Say which events are about to run, and return them.
+
+        Said before they are taken in, if not before they are sent: a body too big for this process, too, has somebody
+        to blame.
+        """
+        self.watched.begin(self.run_id)
+        session.begin(self.run_id, ids)
+        ask(session.conn, ids)
+        session.begun()
+        return answered(session.conn)
 
     def tell(self, outcomes: list[Outcome]) -> None:
         """Log and count what became of attempts, now that it is committed."""

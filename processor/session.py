@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import psycopg
-from psycopg import Connection, IsolationLevel, generators
+from psycopg import ClientCursor, Connection, IsolationLevel, generators
 from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from processor.arrays import array
 from processor.handed import Handed
 from sql import load
+from sql.connection import done
 
 PREPARED_AFTER = 5  # times that handlers have sent a statement: psycopg's own measure
 
@@ -82,10 +83,15 @@ class Session:
             self.control.close()
 
     def begin(self, run_id: int, ids: list[int]) -> None:
-        """Commit that these events are about to run."""
+        """Have it committed that these events are about to run; begun() waits for that."""
         if self.control:
             names = {"run_id": run_id, "worker": worker_name(), "ids": array(ids)}
-            self.control.execute(load("begin_run"), names)
+            self.control.pgconn.send_query(ClientCursor(self.control).mogrify(load("begin_run"), names).encode())
+
+    def begun(self) -> None:
+        """Wait until it is. Raises psycopg.Error."""
+        if self.control:
+            self.control.wait(done(self.control.pgconn))
 
     def send(self, statements: bytes) -> None:
         """Send SQL on conn, and don't wait. Raises psycopg.Error."""
