@@ -6,7 +6,7 @@ What that changes is the time it takes, alone.
 import psycopg
 import pytest
 
-from processor import on
+from processor import cursor, loop, on
 from processor.loop import Processor
 from tests.handler_fixtures import effects, no_handlers, write
 from tests.inbox import add
@@ -31,6 +31,26 @@ def drained(db, dsn):
         return made
 
     return drain
+
+
+@pytest.fixture
+def worker(dsn, monkeypatch):
+    """One that overlaps however slow the machine is; made: the connections that it has made."""
+    monkeypatch.setattr(loop, "QUICK", 600.0)
+    monkeypatch.setattr(loop, "SETTLE_SECONDS", 600.0)
+    made = []
+
+    def connect():
+        made.append(psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
+        return made[-1]
+
+    worker = Processor(connect, BATCH)
+    worker.made = made
+    return worker
+
+
+def told(caplog):
+    return [int(message.split()[2][3:]) for message in caplog.messages if message.startswith("event handled")]
 
 
 def outcomes(db):
@@ -140,6 +160,80 @@ def test_who_is_told_to_stop_says_what_became_of_the_commit_under_way(db, dsn, e
         f"id={event}" for event in events[: BATCH + 1]
     ]
     assert db.execute("SELECT count(*) FROM webhook_events WHERE outcome = 'handled'").fetchone() == (BATCH + 1,)
+
+
+def test_who_is_told_to_stop_with_another_batch_claimed_closes_nothing_before_its_answer(db, effects, worker, caplog):
+    caplog.set_level("INFO", logger="processor")
+    events = [add(db) for _ in range(6 * BATCH)]
+
+    @on("call.ringing")
+    def stop(event, conn):
+        write(event, conn)
+        if event.id == events[3 * BATCH]:
+            worker.stopping.set()
+
+    totals = worker.run(1)
+
+    assert totals.handled == 3 * BATCH + 1
+    assert told(caplog) == events[: 3 * BATCH + 1]
+    assert all(conn.closed for conn in worker.made)
+
+
+def test_who_has_done_the_little_that_was_due_goes_on_with_what_is_claimed(db, effects, worker, caplog, monkeypatch):
+    # The second batch's commit, with the claim behind it, waits until the third one, of few events, has brought more.
+    monkeypatch.setattr(cursor, "FULL_SCAN", 0.0)
+    monkeypatch.setattr(cursor, "FULL_SCAN_MOST", 0.0)
+    db.execute("""
+        CREATE FUNCTION wait_for_more() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN PERFORM pg_advisory_xact_lock(78); RETURN NULL; END$$
+    """)
+    db.execute("""
+        CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait_for_more()
+    """)
+    db.execute("SELECT pg_advisory_lock(78)")
+    caplog.set_level("INFO", logger="processor")
+    events = [add(db) for _ in range(2 * BATCH + 1)]
+
+    @on("call.ringing")
+    def bring(event, conn):
+        if event.id == events[BATCH]:
+            write(event, conn)
+        if event.id == events[2 * BATCH]:
+            # Due since before the claim was sent, which is its time.
+            events.extend(add(db, next_attempt_at="2020-01-01") for _ in range(BATCH))
+            db.execute("SELECT pg_advisory_unlock(78)")
+        if event.id == events[-1]:
+            worker.stopping.set()
+
+    worker.wakeup.wait(worker._open(), 0, worker.stopping)
+    assert worker.wakeup.listening
+    totals = worker.run(1)
+    db.execute("DROP TRIGGER waits ON effects; DROP FUNCTION wait_for_more")
+
+    assert totals.handled == 3 * BATCH + 1
+    assert told(caplog) == events
+    assert "database unavailable" not in caplog.text
+
+
+def test_who_loses_to_another_at_each_commit_is_found_out_however_much_is_due_besides(db, effects, worker, caplog):
+    db.execute("""
+        CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN RAISE serialization_failure; END$$
+    """)
+    db.execute("""
+        CREATE CONSTRAINT TRIGGER loses AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lose()
+    """)
+    events = [add(db) for _ in range(10 * BATCH)]
+    on("call.ringing")(lambda event, conn: write(event, conn) if event.id == events[0] else None)
+
+    worker.run(1, once=True)
+    db.execute("DROP TRIGGER loses ON effects; DROP FUNCTION lose")
+
+    lost = [message for message in caplog.messages if message.startswith("batch lost to another transaction")]
+    assert len(lost) == loop.CONFLICTS_MAX
+    assert db.execute("SELECT id FROM webhook_events WHERE outcome IS NULL").fetchall() == [(events[0],)]
 
 
 def test_a_refused_commit_blames_nobody_whose_events_were_claimed_meanwhile(db, effects, drained):
