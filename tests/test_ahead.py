@@ -3,13 +3,18 @@
 What that changes is the time it takes, alone.
 """
 
+import signal
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 
 from processor import cursor, loop, on
+from processor.attempt import CONFLICTS_MAX
 from processor.loop import Processor
 from tests.handler_fixtures import effects, no_handlers, write
 from tests.inbox import add
+from tests.processes import processor, wait_for
 
 __all__ = ["effects", "no_handlers"]
 
@@ -45,7 +50,7 @@ def worker(dsn, monkeypatch):
         return made[-1]
 
     worker = Processor(connect, BATCH)
-    worker.made = made
+    worker.made = made  # type: ignore[attr-defined]
     return worker
 
 
@@ -232,7 +237,7 @@ def test_who_loses_to_another_at_each_commit_is_found_out_however_much_is_due_be
     db.execute("DROP TRIGGER loses ON effects; DROP FUNCTION lose")
 
     lost = [message for message in caplog.messages if message.startswith("batch lost to another transaction")]
-    assert len(lost) == loop.CONFLICTS_MAX
+    assert len(lost) == CONFLICTS_MAX
     assert db.execute("SELECT id FROM webhook_events WHERE outcome IS NULL").fetchall() == [(events[0],)]
 
 
@@ -274,3 +279,51 @@ def test_a_connection_lost_with_events_claimed_ahead_frees_them(db, effects, dsn
 
     assert db.execute("SELECT event FROM effects ORDER BY event").fetchall() == [(event,) for event in events]
     assert outcomes(db) == [("handled", 1, False, 0, 2 * BATCH)]
+
+
+@pytest.fixture
+def held(fresh_dsn):
+    """A worker's first batch, whose commit waits, beside a second one of one event of a kind."""
+
+    @contextmanager
+    def held(kind):
+        with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+            conn.execute("""
+                CREATE TABLE effects (event bigint);
+                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+                $$BEGIN PERFORM pg_advisory_xact_lock(79); RETURN NULL; END$$;
+                CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW WHEN (NEW.event = 1) EXECUTE FUNCTION wait();
+                SELECT pg_advisory_lock(79)
+            """)
+            events = [add(conn) for _ in range(BATCH)]
+            add(conn, kind)
+            options = ("--interval", "0.05", "--batch-size", str(BATCH), "--handlers", "tests.poison_handlers")
+            with processor(fresh_dsn, *options) as running:
+                wait_for(lambda: conn.execute("SELECT FROM webhook_run_ids WHERE last_value > 1").fetchall())
+                yield conn, running, events
+                conn.execute("SELECT pg_advisory_unlock(79)")
+
+    return held
+
+
+@pytest.mark.parametrize("kind", ["poison.sleep", "poison.kill"])
+def test_nobody_is_suspected_whose_commit_was_under_way_when_the_worker_was_ended(held, kind):
+    with held(kind) as (conn, _, events):
+        # Once the server sees that nobody waits for the commit, it ends that, and they are another worker's.
+        again = "SELECT event_ids FROM webhook_runs WHERE run_id > 1 AND %s = ANY (event_ids)"
+        wait_for(lambda: conn.execute(again, [events[0]]).fetchall())
+
+        assert conn.execute(again, [events[0]]).fetchall() == [(events,)], "a suspect would run alone"
+
+
+def test_nobody_is_suspected_whose_commit_was_under_way_when_the_worker_was_to_leave_at_once(held):
+    with held("poison.forever") as (conn, running, _):
+
+        def left():
+            running.process.send_signal(signal.SIGTERM)
+            return running.process.poll() is not None
+
+        wait_for(left)
+
+        assert conn.execute("SELECT * FROM webhook_runs").fetchall() == []
