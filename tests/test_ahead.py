@@ -327,3 +327,14 @@ def test_nobody_is_suspected_whose_commit_was_under_way_when_the_worker_was_to_l
         wait_for(left)
 
         assert conn.execute("SELECT * FROM webhook_runs").fetchall() == []
+
+
+def test_what_is_sent_and_not_waited_for_is_the_servers_however_long_it_is(worker):
+    # Else a commit would be under way to nobody, while the next batch waits for a row that it holds.
+    session = worker._open()
+
+    session.send(b"SELECT 1 -- " + b"x" * 2**25)
+
+    assert session.conn.pgconn.flush() == 0
+    session.answered()
+    session.close()
