@@ -329,6 +329,27 @@ def test_nobody_is_suspected_whose_commit_was_under_way_when_the_worker_was_to_l
         assert conn.execute("SELECT * FROM webhook_runs").fetchall() == []
 
 
+def test_who_writes_on_a_connection_kept_from_another_batch_is_not_handled_without_what_it_wrote(
+    db, effects, worker, monkeypatch
+):
+    kept = []
+
+    @on("call.ringing")
+    def keep(event, conn):
+        if event.id == events[0]:
+            kept.append(conn)
+        if event.id == events[BATCH]:
+            monkeypatch.setattr(loop, "SETTLE_SECONDS", 0.0)  # from here on nothing is under way beside a batch
+        write(event, kept[0] if event.id == events[2 * BATCH] else conn)
+
+    events = [add(db) for _ in range(4 * BATCH)]
+    worker.run(1, once=True)
+
+    handled = db.execute("SELECT id, 'done' FROM webhook_events WHERE outcome = 'handled' ORDER BY id").fetchall()
+    assert effects() == handled
+    assert len(handled) == 4 * BATCH - 1
+
+
 def test_what_is_sent_and_not_waited_for_is_the_servers_however_long_it_is(worker):
     # Else a commit would be under way to nobody, while the next batch waits for a row that it holds.
     session = worker._open()
