@@ -58,7 +58,8 @@ class Handed(psycopg.Connection[Any]):
     transaction's, to be set again after what handlers may have set is undone. prepares: how often a statement is sent
     before it is prepared on the server; None: none ever is.
 
-    shares: whether events may share a savepoint. sharing: those that have sent something within the one that is held.
+    lent: a handler may use it; not while its last batch's commit is under way, or another's turn. shares: whether
+    events may share a savepoint. sharing: those that have sent something within the one that is held.
     undone: those that were undone with one that failed, and are to be run again. savepoints: how many were taken in
     this transaction.
     """
@@ -69,7 +70,7 @@ class Handed(psycopg.Connection[Any]):
         self.lock = own.lock
         self.settings = b""
         self.prepares: int | None = None
-        self.pending = self.sent = self.held = self.used = self.odd = self.shares = False
+        self.pending = self.sent = self.held = self.used = self.odd = self.shares = self.lent = False
         self.event: Event | None = None
         self.sharing: list[Event] = []
         self.undone: list[Event] = []
@@ -91,12 +92,13 @@ class Handed(psycopg.Connection[Any]):
     def start(self, settings: bytes, *, shares: bool = False) -> None:
         """Begin with a transaction, which has these settings. shares: whoever asks runs again what is undone."""
         self.settings, self.shares = settings, shares
-        self.pending = self.sent = self.held = self.used = False
+        self.sent = self.held = self.used = False
+        self.pending, self.lent = True, False
         self.sharing, self.undone, self.savepoints = [], [], 0
 
     def begin(self, event: Event | None = None) -> None:
         """Begin with an event; None: with several, which don't share a savepoint with others."""
-        self.event, self.sent, self.odd = event, False, False
+        self.event, self.sent, self.odd, self.lent = event, False, False, True
         room = self.held and self.shares and event is not None and 0 < len(self.sharing) < SHARING
         self.pending = not room or time.monotonic() > self.until
 
@@ -132,6 +134,7 @@ class Handed(psycopg.Connection[Any]):
     def end(self) -> bytes:
         """Return SQL that comes before anything else when no further event is handled in this transaction."""
         held, self.held = self.held, False
+        self.pending, self.lent = True, False
         return KEEP + self.settings + b"; " if held else b""
 
     @property
@@ -157,6 +160,8 @@ class Handed(psycopg.Connection[Any]):
 
     def prelude(self) -> list[bytes]:
         """Return the statements that take the savepoint; who asks sends them."""
+        if not self.lent:
+            raise psycopg.ProgrammingError("a handler must not use a connection that it was given for an earlier event")
         statements = [RELEASE, SAVEPOINT] if self.held else [SAVEPOINT]
         self.pending, self.sent, self.held = False, True, True
         self.savepoints += 1

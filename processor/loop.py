@@ -124,7 +124,7 @@ class Processor:
                     nap = interval * random.uniform(0.8, 1.0)  # noqa: S311 - not for secrecy
                     nap = nap if batch.all_seen else min(nap, FULL_SCAN)
                     self._wait(min(nap, BLOCKED_SECONDS) if batch.blocked else nap)
-                elif batch.spent and self.wakeup.listening and not once:
+                elif batch.spent and self.wakeup.listening and not once and not self.relay.ahead:
                     # Of what comes next we are told. What this claim passed by waits as what is blocked does.
                     self._wait(BLOCKED_SECONDS)
         finally:
@@ -220,8 +220,10 @@ class Processor:
         batch = Batch(session)
         with batch.or_nothing():
             self._attempt_all(batch, most)
-        here = session is self.session and self.overlap and not self.stopping.is_set()
-        following = self.relay.end(batch, self.size, overlaps=here and not self.settling.due(SETTLE_SECONDS))
+        here = session is self.session
+        # Who has just lost to another is not tried again beside others: it would be lost and found without an end.
+        overlaps = here and self.overlap and not self.conflicts and not self.stopping.is_set()
+        following = self.relay.end(batch, self.size, overlaps=overlaps and not self.settling.due(SETTLE_SECONDS))
         self.session = following if here else self.session
         return batch
 

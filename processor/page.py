@@ -10,6 +10,7 @@ from processor.event import Event
 # event (0: none), run, server process, lease (0: none), attempt, handler's place, seconds allowed, deadline (monotonic)
 AT_WORK = struct.Struct("qqqqqqdd")
 LEASE = struct.Struct("qd")  # behind it: the number of a worker's leases, and until when it has shown that it lives
+BEFORE = struct.Struct("q")  # and behind that: the run before this one, whose commit may still be under way
 SILENT = 20.0  # seconds without a word from a worker that leases events, after which it is taken for stuck
 
 
@@ -20,11 +21,21 @@ class Page:
     """What a worker is at, written by it and read by its supervisor."""
 
     def __init__(self) -> None:
-        self.memory = mmap.mmap(-1, AT_WORK.size + LEASE.size)
+        self.memory = mmap.mmap(-1, AT_WORK.size + LEASE.size + BEFORE.size)
 
     def run(self, run_id: int) -> None:
         """Say which batch is in hand; no handler of it is running."""
         AT_WORK.pack_into(self.memory, 0, 0, run_id, 0, 0, 0, 0, 0.0, 0.0)
+
+    def next(self, run_id: int) -> None:
+        """Say that a batch comes to hand; no handler of the one before it is running any more."""
+        BEFORE.pack_into(self.memory, AT_WORK.size + LEASE.size, self.read().run_id)
+        self.run(run_id)
+
+    def before(self) -> int:
+        """Return the run before this one, 0 where there was none: if it is not over, its commit is under way."""
+        (run_id,) = BEFORE.unpack_from(self.memory, AT_WORK.size + LEASE.size)
+        return int(run_id)
 
     def begin(self, events: list[Event], in_hand: InHand, handler: int, seconds: float) -> None:
         """Say that a handler, the one at this place in HANDLERS, starts now, and how long it may take.

@@ -94,8 +94,10 @@ class Session:
             self.control.wait(done(self.control.pgconn))
 
     def send(self, statements: bytes) -> None:
-        """Send SQL on conn, and don't wait. Raises psycopg.Error."""
+        """Send SQL on conn, and don't wait for what comes of it. Raises psycopg.Error."""
         self.conn.pgconn.send_query(statements)
+        if self.conn.pgconn.flush():  # more than the socket takes at once: what stays here would be under way to nobody
+            self.conn.wait(generators.send(self.conn.pgconn))
 
     def answered(self) -> list[PGresult]:
         """Wait until what was sent is done; return what its statements came to, the last of which may have failed.

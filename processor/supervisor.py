@@ -128,7 +128,7 @@ class Supervisor:
         try:
             with self.connect() as conn:
                 for child in self.children:
-                    conn.execute(load("abandon_run"), {"run_id": child.page.read().run_id})
+                    _abandon(conn, child.page.before(), child.page.read().run_id)
                     os.kill(child.pid, signal.SIGKILL)
                     conn.execute(load("abandon_leases"), {"lease": child.page.held()})
         except psycopg.Error as error:
@@ -144,6 +144,7 @@ class Supervisor:
         leases = {"lease": lease, "ids": [], "most": CRASHES_MAX, "worker": child.name, "how": blamed}
         try:
             with self.connect() as conn:
+                _abandon(conn, child.page.before())
                 log_crashes(conn.execute(load("reap_runs"), {"most": CRASHES_MAX}))
                 if event:
                     conn.execute(load("explain_crash"), {"id": event, "worker": child.name, "how": how})
@@ -188,7 +189,7 @@ class Supervisor:
         }
         try:
             with self.connect() as conn:
-                conn.execute(load("abandon_run"), {"run_id": at_work.run_id})
+                _abandon(conn, child.page.before(), at_work.run_id)
                 os.kill(child.pid, signal.SIGKILL)
                 # A statement goes on without its client, and keeps its locks.
                 conn.execute("SELECT pg_terminate_backend(%s)", [at_work.backend])
@@ -212,9 +213,16 @@ class Supervisor:
         child.killed = True
         try:
             with self.connect() as conn:
+                _abandon(conn, child.page.before())
                 conn.execute("SELECT pg_terminate_backend(%s)", [at_work.backend])
         except psycopg.Error as error:
             log.warning("a late statement goes on first=%d cause=%s", at_work.event, describe(error))
+
+
+def _abandon(conn: Connection, *runs: int) -> None:
+    """Say that nobody of these runs is to blame. A run's handlers are over before the next one's begin."""
+    for run_id in runs:
+        conn.execute(load("abandon_run"), {"run_id": run_id})
 
 
 def _work(make: Callable[[], Processor], page: Page, interval: float) -> int:

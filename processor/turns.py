@@ -42,13 +42,25 @@ class Turns:
                 self.waiting[outcome.event.subject] = min(first, outcome.event.id)
 
     def again(self, events: list[Event], outcomes: list[Outcome]) -> list[Outcome]:
-        """Have these events run again, before any other; return the outcomes without theirs."""
+        """Have these events run again, before any other; return the outcomes without theirs.
+
+        So have those that are done behind one of them in its subject, which had nothing to undo: it may fail this time.
+        """
         ids = {event.id for event in events}
-        self.done -= ids
+        heads: dict[str | None, int] = {
+            event.subject: event.id for event in reversed(events) if event.subject is not None
+        }
+        kept = []
+        for outcome in outcomes:
+            event = outcome.event
+            behind = outcome.result != "retry" and event.id > heads.get(event.subject, event.id)
+            if event.id in ids or behind:
+                self.done.discard(event.id)
+                event.restore()
+            else:
+                kept.append(outcome)
         self.place = 0
-        for event in events:
-            event.restore()
-        return [outcome for outcome in outcomes if outcome.event.id not in ids]
+        return kept
 
     def _waits(self, event: Event) -> bool:
         return event.id > self.waiting.get(event.subject, event.id)

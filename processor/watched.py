@@ -22,7 +22,7 @@ class Watched:
         """Say that a batch is in hand, before anything of it is read."""
         self.known.clear()  # a handler may be registered at any time
         if self.page:
-            self.page.run(run_id)
+            self.page.next(run_id)
 
     def handlers_of(self, event: Event) -> list[Handler]:
         """As registry's, which is asked once a batch for each kind of event."""

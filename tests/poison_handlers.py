@@ -40,6 +40,11 @@ def sleep_in_the_database(event: Event, conn: Connection) -> None:
     conn.execute("SELECT pg_sleep(600)")
 
 
+@on("poison.forever", timeout=600)
+def sleep_on(event: Event, conn: Connection) -> None:
+    conn.execute("SELECT pg_sleep(600)")
+
+
 @on("batch.kill", batch=True)
 def kill_with_others(events: list[Event], conn: Connection) -> None:
     conn.execute("INSERT INTO effects (event) SELECT unnest(%s::bigint[])", [[event.id for event in events]])

@@ -3,13 +3,18 @@
 What that changes is the time it takes, alone.
 """
 
+import signal
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 
-from processor import on
+from processor import cursor, loop, on
+from processor.attempt import CONFLICTS_MAX
 from processor.loop import Processor
 from tests.handler_fixtures import effects, no_handlers, write
 from tests.inbox import add
+from tests.processes import processor, wait_for
 
 __all__ = ["effects", "no_handlers"]
 
@@ -31,6 +36,26 @@ def drained(db, dsn):
         return made
 
     return drain
+
+
+@pytest.fixture
+def worker(dsn, monkeypatch):
+    """One that overlaps however slow the machine is; made: the connections that it has made."""
+    monkeypatch.setattr(loop, "QUICK", 600.0)
+    monkeypatch.setattr(loop, "SETTLE_SECONDS", 600.0)
+    made = []
+
+    def connect():
+        made.append(psycopg.connect(dsn, autocommit=True, prepare_threshold=None))
+        return made[-1]
+
+    worker = Processor(connect, BATCH)
+    worker.made = made  # type: ignore[attr-defined]
+    return worker
+
+
+def told(caplog):
+    return [int(message.split()[2][3:]) for message in caplog.messages if message.startswith("event handled")]
 
 
 def outcomes(db):
@@ -142,6 +167,80 @@ def test_who_is_told_to_stop_says_what_became_of_the_commit_under_way(db, dsn, e
     assert db.execute("SELECT count(*) FROM webhook_events WHERE outcome = 'handled'").fetchone() == (BATCH + 1,)
 
 
+def test_who_is_told_to_stop_with_another_batch_claimed_closes_nothing_before_its_answer(db, effects, worker, caplog):
+    caplog.set_level("INFO", logger="processor")
+    events = [add(db) for _ in range(6 * BATCH)]
+
+    @on("call.ringing")
+    def stop(event, conn):
+        write(event, conn)
+        if event.id == events[3 * BATCH]:
+            worker.stopping.set()
+
+    totals = worker.run(1)
+
+    assert totals.handled == 3 * BATCH + 1
+    assert told(caplog) == events[: 3 * BATCH + 1]
+    assert all(conn.closed for conn in worker.made)
+
+
+def test_who_has_done_the_little_that_was_due_goes_on_with_what_is_claimed(db, effects, worker, caplog, monkeypatch):
+    # The second batch's commit, with the claim behind it, waits until the third one, of few events, has brought more.
+    monkeypatch.setattr(cursor, "FULL_SCAN", 0.0)
+    monkeypatch.setattr(cursor, "FULL_SCAN_MOST", 0.0)
+    db.execute("""
+        CREATE FUNCTION wait_for_more() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN PERFORM pg_advisory_xact_lock(78); RETURN NULL; END$$
+    """)
+    db.execute("""
+        CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION wait_for_more()
+    """)
+    db.execute("SELECT pg_advisory_lock(78)")
+    caplog.set_level("INFO", logger="processor")
+    events = [add(db) for _ in range(2 * BATCH + 1)]
+
+    @on("call.ringing")
+    def bring(event, conn):
+        if event.id == events[BATCH]:
+            write(event, conn)
+        if event.id == events[2 * BATCH]:
+            # Due since before the claim was sent, which is its time.
+            events.extend(add(db, next_attempt_at="2020-01-01") for _ in range(BATCH))
+            db.execute("SELECT pg_advisory_unlock(78)")
+        if event.id == events[-1]:
+            worker.stopping.set()
+
+    worker.wakeup.wait(worker._open(), 0, worker.stopping)
+    assert worker.wakeup.listening
+    totals = worker.run(1)
+    db.execute("DROP TRIGGER waits ON effects; DROP FUNCTION wait_for_more")
+
+    assert totals.handled == 3 * BATCH + 1
+    assert told(caplog) == events
+    assert "database unavailable" not in caplog.text
+
+
+def test_who_loses_to_another_at_each_commit_is_found_out_however_much_is_due_besides(db, effects, worker, caplog):
+    db.execute("""
+        CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+        $$BEGIN RAISE serialization_failure; END$$
+    """)
+    db.execute("""
+        CREATE CONSTRAINT TRIGGER loses AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION lose()
+    """)
+    events = [add(db) for _ in range(10 * BATCH)]
+    on("call.ringing")(lambda event, conn: write(event, conn) if event.id == events[0] else None)
+
+    worker.run(1, once=True)
+    db.execute("DROP TRIGGER loses ON effects; DROP FUNCTION lose")
+
+    lost = [message for message in caplog.messages if message.startswith("batch lost to another transaction")]
+    assert len(lost) == CONFLICTS_MAX
+    assert db.execute("SELECT id FROM webhook_events WHERE outcome IS NULL").fetchall() == [(events[0],)]
+
+
 def test_a_refused_commit_blames_nobody_whose_events_were_claimed_meanwhile(db, effects, drained):
     db.execute(
         "CREATE TABLE owed (event bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)"
@@ -180,3 +279,83 @@ def test_a_connection_lost_with_events_claimed_ahead_frees_them(db, effects, dsn
 
     assert db.execute("SELECT event FROM effects ORDER BY event").fetchall() == [(event,) for event in events]
     assert outcomes(db) == [("handled", 1, False, 0, 2 * BATCH)]
+
+
+@pytest.fixture
+def held(fresh_dsn):
+    """A worker's first batch, whose commit waits, beside a second one of one event of a kind."""
+
+    @contextmanager
+    def held(kind):
+        with psycopg.connect(fresh_dsn, autocommit=True) as conn:
+            conn.execute("""
+                CREATE TABLE effects (event bigint);
+                CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+                $$BEGIN PERFORM pg_advisory_xact_lock(79); RETURN NULL; END$$;
+                CREATE CONSTRAINT TRIGGER waits AFTER INSERT ON effects DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW WHEN (NEW.event = 1) EXECUTE FUNCTION wait();
+                SELECT pg_advisory_lock(79)
+            """)
+            events = [add(conn) for _ in range(BATCH)]
+            add(conn, kind)
+            options = ("--interval", "0.05", "--batch-size", str(BATCH), "--handlers", "tests.poison_handlers")
+            with processor(fresh_dsn, *options) as running:
+                wait_for(lambda: conn.execute("SELECT FROM webhook_run_ids WHERE last_value > 1").fetchall())
+                yield conn, running, events
+                conn.execute("SELECT pg_advisory_unlock(79)")
+
+    return held
+
+
+@pytest.mark.parametrize("kind", ["poison.sleep", "poison.kill"])
+def test_nobody_is_suspected_whose_commit_was_under_way_when_the_worker_was_ended(held, kind):
+    with held(kind) as (conn, _, events):
+        # Once the server sees that nobody waits for the commit, it ends that, and they are another worker's.
+        again = "SELECT event_ids FROM webhook_runs WHERE run_id > 1 AND %s = ANY (event_ids)"
+        wait_for(lambda: conn.execute(again, [events[0]]).fetchall())
+
+        assert conn.execute(again, [events[0]]).fetchall() == [(events,)], "a suspect would run alone"
+
+
+def test_nobody_is_suspected_whose_commit_was_under_way_when_the_worker_was_to_leave_at_once(held):
+    with held("poison.forever") as (conn, running, _):
+
+        def left():
+            running.process.send_signal(signal.SIGTERM)
+            return running.process.poll() is not None
+
+        wait_for(left)
+
+        assert conn.execute("SELECT * FROM webhook_runs").fetchall() == []
+
+
+def test_who_writes_on_a_connection_kept_from_another_batch_is_not_handled_without_what_it_wrote(
+    db, effects, worker, monkeypatch
+):
+    kept = []
+
+    @on("call.ringing")
+    def keep(event, conn):
+        if event.id == events[0]:
+            kept.append(conn)
+        if event.id == events[BATCH]:
+            monkeypatch.setattr(loop, "SETTLE_SECONDS", 0.0)  # from here on nothing is under way beside a batch
+        write(event, kept[0] if event.id == events[2 * BATCH] else conn)
+
+    events = [add(db) for _ in range(4 * BATCH)]
+    worker.run(1, once=True)
+
+    handled = db.execute("SELECT id, 'done' FROM webhook_events WHERE outcome = 'handled' ORDER BY id").fetchall()
+    assert effects() == handled
+    assert len(handled) == 4 * BATCH - 1
+
+
+def test_what_is_sent_and_not_waited_for_is_the_servers_however_long_it_is(worker):
+    # Else a commit would be under way to nobody, while the next batch waits for a row that it holds.
+    session = worker._open()
+
+    session.send(b"SELECT 1 -- " + b"x" * 2**25)
+
+    assert session.conn.pgconn.flush() == 0
+    session.answered()
+    session.close()

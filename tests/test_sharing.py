@@ -121,6 +121,28 @@ def test_one_that_fails_when_it_is_run_again_holds_its_subject(db, effects, work
     assert outcomes(db) == [(first, None, 1), (behind, None, 0), (bad, None, 1)]
 
 
+def test_who_sent_nothing_waits_as_well_behind_one_of_its_subject_that_fails_when_it_is_run_again(db, effects, work):
+    calls: list[int] = []
+
+    @on("call.ringing")
+    def handle(event, conn):
+        calls.append(event.id)
+        if not event.payload.get("quiet"):
+            write(event, conn)
+        if event.payload.get("fails") or calls.count(event.id) == event.payload.get("fails_at"):
+            raise ZeroDivisionError
+
+    first = add(db, subject="call/1", payload={"fails_at": 2})
+    quiet = add(db, subject="call/1", payload={"quiet": True})
+    other = add(db, payload={"quiet": True})
+    bad = add(db, payload={"fails": True})
+
+    work()
+
+    assert calls == [first, quiet, other, bad, first]
+    assert outcomes(db) == [(first, None, 1), (quiet, None, 0), (other, "handled", 1), (bad, None, 1)]
+
+
 def test_who_is_run_again_finds_its_event_as_it_came(db, effects, work):
     @on("call.ringing")
     def handle(event, conn):
