@@ -43,7 +43,7 @@ LIGHT_SIZE = 100  # after a batch that was quick and took few savepoints: what a
 LIGHT = 20  # savepoints
 BATCH_SECONDS = 1.0  # of handler time, after which a batch commits and leaves the rest to the next
 TIMEOUT = 60.0  # seconds that a handler may take, unless it or the command says otherwise
-GRACE = 10.0  # seconds past its timeout, after which the server ends an attempt whose supervisor is gone as well
+GRACE = 10.0  # seconds past their timeouts, after which the server ends an attempt whose supervisor is gone as well
 BLOCKED_SECONDS = 0.25  # between two looks at events whose turn it isn't: another worker's subject comes free untold
 SETTLE_SECONDS = 0.5  # between two looks for workers that died, at least; where there is no time for one
 SETTLE_LATEST = 2.0  # between two waits, at most
@@ -97,8 +97,8 @@ class Processor:
     @cached_property
     def _settings(self) -> bytes:
         # A supervisor ends who takes longer; without one nobody does. Before the first batch the handlers are loaded
-        # and the page is given.
-        return settings(longest(self.timeout) + GRACE if self.page else 0)
+        # and the page is given. What is claimed ahead waits for a whole batch, the last of whose events may begin late.
+        return settings(longest(self.timeout) + BATCH_SECONDS + GRACE if self.page else 0)
 
     def run(self, interval: float, *, max_events: int | None = None, once: bool = False) -> Totals:
         """Process what is due, wait to be woken or *interval* seconds when nothing is, and so on until stopping.

@@ -5,6 +5,7 @@ import os
 import pkgutil
 import sys
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -76,6 +77,10 @@ def on(  # noqa: PLR0913 - one argument an option
     again after a backoff, and is a dead letter after *max_attempts* attempts. One that takes more than *timeout*
     seconds (None: `processor run --handler-timeout`) has its process killed, and that attempt counted.
 
+    In one attempt a function may be called again, what it wrote undone first: where the transaction lost to another, or
+    an event behind it failed within the few milliseconds that they shared. So a call to another service belongs
+    into an outside function.
+
     A failing event holds back the later ones of its subject until it succeeds or is dead, or until *skip_after*
     seconds have passed since it first failed.
 
@@ -138,8 +143,12 @@ def handlers_of(event: Event) -> list[Handler]:
 
 
 def longest(default: float) -> float:
-    """Return the most seconds that a handler may take, *default* where it has no timeout."""
-    return max((handler.timeout or default for handler in HANDLERS), default=default)
+    """Return the most seconds that an event's handlers may take together, *default* for each without a timeout."""
+    taken: dict[str, float] = defaultdict(float)
+    for handler in HANDLERS:
+        for event_type in set(handler.event_types):
+            taken[event_type] += handler.timeout or default
+    return max(taken.values(), default=default)
 
 
 def load(modules: Iterable[str]) -> None:
