@@ -23,7 +23,7 @@ class Batch:
     quick: its handlers took no time to speak of.
     full: as many as were asked for were due, and all are done: it is likely that there are more.
     asked: so many events were asked for with its COMMIT, for the batch after the next.
-    spent: few were due, as far as the oldest event, and all are done; another claim would hardly find any.
+    spent: few were due, and all are done; another claim would hardly find any.
     """
 
     session: Session

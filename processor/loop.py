@@ -253,8 +253,9 @@ class Processor:
             turns.end(turn, outcomes)
             batch.outcomes += outcomes
         done = sum(outcome.result in ("handled", "no_handler") for outcome in batch.outcomes)
-        few = 0 < len(claimed.ids) < PREFIX and not any(event.suspect for event in events)
-        batch.spent = claimed.all_seen and few and done == len(claimed.ids)
+        # Whoever failed before may have had others wait behind it, which nobody tells of.
+        first = all(event.attempt == 1 and not event.suspect for event in events)
+        batch.spent = first and done == len(claimed.ids) < PREFIX and done > 0
         batch.full = done == len(claimed.ids) >= max(claimed.most, PREFIX)
         batch.quick = time.monotonic() - began < QUICK
         self.apart = max(0, self.apart - done) if done == len(batch.outcomes) else APART

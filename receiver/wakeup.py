@@ -16,7 +16,8 @@ from sql.connection import AsyncConnection, done
 
 log = logging.getLogger("receiver")
 
-GAP = 0.01  # seconds between two notifications at least: what is stored meanwhile is told by the next
+GAP = 0.001  # seconds between two notifications at least: what is stored meanwhile is told by the next
+GAP_MOST = 0.016  # and where something always is: each time twice as long
 RETRY = 1.0  # seconds between two attempts to connect
 
 
@@ -74,8 +75,10 @@ class Wakeup:
     async def _notify_on(self, conn: AsyncConnection) -> None:
         """Notify until the connection is lost, which raises psycopg.Error; what was not told then stays to be told."""
         self.statement = AsyncClientCursor(conn).mogrify(load("notify"), {"payload": ""}).encode()
+        gap = GAP
         try:
             while True:
+                gap = min(2 * gap, max(GAP, GAP_MOST)) if self.stored.is_set() else GAP
                 self.idle = conn.pgconn
                 await self.stored.wait()
                 self._send()
@@ -85,6 +88,6 @@ class Wakeup:
                 except psycopg.Error:
                     self.stored.set()
                     raise
-                await asyncio.sleep(GAP)
+                await asyncio.sleep(gap)
         finally:
             self.idle = None
