@@ -39,7 +39,7 @@ def at(seconds: float) -> datetime:
 def systems(monkeypatch):
     """Have the systems' handlers registered, and no others; the list, to be added to."""
     handlers = list(SYSTEMS)
-    for module in ("registry", "breakers", "loop"):
+    for module in ("registry", "breakers", "watched"):
         monkeypatch.setattr(f"processor.{module}.HANDLERS", handlers)
     return handlers
 
