@@ -403,6 +403,13 @@ def test_async_and_misshapen_handlers_are_refused_where_they_are_registered():
             on("call.ringing")(function)
 
 
+def test_an_events_handlers_may_take_as_long_as_all_of_them_together():
+    for types, timeout in ((["call.ringing"], 5), (["call.ringing", "call.answered"], 7), (["call.answered"], None)):
+        on(*types, timeout=timeout)(lambda event, conn: None)
+
+    assert registry.longest(60) == 7 + 60
+
+
 def test_a_handlers_module_that_does_not_import_or_registers_nothing_stops_the_start():
     for module in ("no_such_module", "tests.inbox"):
         with pytest.raises(registry.BadHandlers, match=module):
