@@ -59,6 +59,16 @@ class Batch:
                 raise
             raise Refused([outcome.event for outcome in self.outcomes], error) from error
 
+    @contextmanager
+    def left_where_another_fails(self) -> Iterator[None]:
+        """As or_nothing, for what is another batch's to be blamed for."""
+        try:
+            yield
+        except (psycopg.Error, Refused):
+            self.session.give_up(self.run_id)
+            self.session.roll_back()
+            raise
+
     def send_end(self, then: bytes = b"") -> None:
         """Record what became of the events, and send the COMMIT, whose answer is to be waited for.
 

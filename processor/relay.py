@@ -5,21 +5,44 @@ its handlers are another worker's: a batch sees what the one before it has commi
 it has written.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import psycopg
+from psycopg import Connection
 from psycopg.pq import ExecStatus
 
 from processor.attempt import Refused
 from processor.batch import Batch
 from processor.claim import Claimed, claimed
+from processor.cursor import Cursor
+from processor.outcome import Outcome
 from processor.session import Session
 
-if TYPE_CHECKING:
-    from processor.loop import Processor
-
 LEAN = 10  # batches for which nothing is claimed ahead, where what waits is of subjects in hand
+
+
+class Worker(Protocol):
+    """Whose batches they are; see processor/loop.py."""
+
+    cursor: Cursor
+
+    @property
+    def connect(self) -> Callable[[], Connection]:
+        """Return what makes a connection."""
+
+    def claim(self, session: Session, most: int) -> Claimed:
+        """Begin a transaction, and claim events for it."""
+
+    def asking(self, session: Session, most: int) -> bytes:
+        """Return SQL that does that, but for start."""
+
+    def start(self, session: Session) -> None:
+        """Be told that a transaction has begun."""
+
+    def tell(self, outcomes: list[Outcome]) -> None:
+        """Be told what is committed."""
 
 
 @dataclass
@@ -31,7 +54,7 @@ class Relay:
     events. lean: batches until that is tried again, where there was none.
     """
 
-    worker: "Processor"
+    worker: Worker
     spare: Session | None = None
     under_way: Batch | None = None
     ahead: Claimed | None = None
@@ -50,18 +73,24 @@ class Relay:
         """
         self.lean = max(0, self.lean - 1)
         early = overlaps and batch.full and not self.lean
+        before, self.under_way = self.under_way, None
+        coming = before is not None and before.asked > 0
+        if not coming:
+            with batch.left_where_another_fails():
+                self._landed(before)
+            if early:
+                self._claim_ahead(batch.session, most)
         with batch.or_nothing():
             # The batch after the next. Not after long ones: who claims it keeps it from others until its turn.
-            batch.asked = most if early and batch.quick and self.spare else 0
+            batch.asked = most if early and batch.quick and (coming or self.ahead) else 0
             batch.send_end(self.worker.asking(batch.session, most) if batch.asked else b"")
-        before, self.under_way = self.under_way, batch
-        try:
-            self._landed(before)
-        except (psycopg.Error, Refused):
-            self.land()
-            raise
-        if early and not self.ahead and not self.lean:
-            self._claim_ahead(batch.session, most)
+        self.under_way = batch
+        if coming:
+            try:
+                self._landed(before)
+            except (psycopg.Error, Refused):
+                self.land()
+                raise
         if self.ahead and self.spare:
             session, self.spare = self.spare, batch.session
             return session

@@ -336,11 +336,10 @@ def test_who_writes_on_a_connection_kept_from_another_batch_is_not_handled_witho
 
     @on("call.ringing")
     def keep(event, conn):
-        if event.id == events[0]:
-            kept.append(conn)
         if event.id == events[BATCH]:
-            monkeypatch.setattr(loop, "SETTLE_SECONDS", 0.0)  # from here on nothing is under way beside a batch
-        write(event, kept[0] if event.id == events[2 * BATCH] else conn)
+            kept.append(conn)
+            monkeypatch.setattr(loop, "SETTLE_SECONDS", 0.0)  # so nothing more is claimed ahead
+        write(event, kept[0] if event.id == events[3 * BATCH] else conn)
 
     events = [add(db) for _ in range(4 * BATCH)]
     worker.run(1, once=True)
