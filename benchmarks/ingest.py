@@ -6,7 +6,8 @@ Closed loop: Twilio's signed forms of 1 KB, each a new event, on kept connection
 server is one process on a database of its own in one PostgreSQL; after each round what it stored is counted against
 the 2xx. Then the same requests come again, where a server knows duplicates. Ours is `receiver run` as it is installed,
 its log at INFO into a file; it verifies, the peers don't. Open loop: at fixed times, each answer timed from when its
-request was due. DATABASE_URL: a server whose user may create databases; without it a private PostgreSQL is started.
+request was due; beside it, what a write and a flush of 8 KB take by themselves. DATABASE_URL: a server whose user may
+create databases; without it a private PostgreSQL is started.
 """
 
 import shlex
@@ -23,6 +24,7 @@ import psycopg
 
 from benchmarks import load, pgbench
 from benchmarks.conditions import conditions
+from benchmarks.disk import flushes
 from benchmarks.doors import DOORS, Count, Door
 from benchmarks.prepared import Prepared, large
 from benchmarks.report import Report, Table
@@ -36,6 +38,7 @@ LARGE_EVERY = 20  # of the mixed bodies
 PACKAGES = ("fastapi", "uvicorn", "uvloop", "httptools", "pgqueuer", "asyncpg", "procrastinate", "celery", "redis")
 BASE = "bare Starlette"
 PGBENCH = "pgbench, the same row"
+DISK = "the disk alone, 8 KB and a flush"
 CLOSED = {
     "req/s": "", "p50": "ms", "p99": "ms", "max": "ms", "server": "µs a request", "PostgreSQL": "µs a request",
     "again": "req/s", "again ÷ first": "", "late": "",
@@ -78,7 +81,8 @@ def main(  # noqa: PLR0913 - one argument an option
                 for kind, mixed in (("1 KB", False), ("1 KB, 5 % of 600 KB", True))
                 if name in chosen
             }
-            tables.append(Table(f"Open loop, {rate:g}/s", OPEN, interleaved(opened, 1), drawn=("p99",)))
+            opened[DISK] = partial(flushes, Path(directory), rate, open_seconds)
+            tables.append(Table(f"Open loop, {rate:g}/s", OPEN, interleaved(opened, rounds), drawn=("p99",)))
         Report("ingest", command, conditions(dsn, PACKAGES), tables).publish(write=write)
 
 

@@ -45,6 +45,7 @@ def test_ingest_counts_what_our_receiver_stored_new_again_and_at_fixed_times(mea
     assert {name: row["answers"] for name, row in tables["Open loop, 50/s"].items()} == {
         "ours, 1 KB": 25,
         "ours, 1 KB, 5 % of 600 KB": 25,
+        ingest.DISK: 25,
     }
     assert re.search(r"^\| ours +\| ", printed, re.MULTILINE)
     assert "fsync" in printed
