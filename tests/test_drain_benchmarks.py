@@ -1,5 +1,8 @@
 """benchmarks/drain.py, latency.py and claim_cost.py in small: they count what was done; no times are asserted."""
 
+import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from benchmarks.queues import PEERS, PEERS_ONLY, QUEUES, Queue
 from benchmarks.rounds import Missing
 from benchmarks.routes import PEER_ROUTES
 from benchmarks.server import url
+from tests.processes import DEADLINE
 from tests.test_benchmarks import measured
 
 __all__ = ["measured"]
@@ -39,6 +43,16 @@ def test_drain_tells_where_each_of_our_microseconds_is_spent(measured):
     row = tables["200 waiting, a handler that does nothing"]["ours"]
     assert row.keys() >= {"events/s", "worker", "PostgreSQL"}
     assert "fsync on" in printed
+
+
+def test_where_tells_what_each_step_takes(dsn):
+    said = subprocess.run(  # a process of its own, since it puts timers into our classes
+        [sys.executable, "-m", "benchmarks.where", "--events", "60"],
+        env={**os.environ, "DATABASE_URL": dsn}, capture_output=True, text=True, check=True, timeout=DEADLINE,
+    ).stdout  # fmt: skip
+
+    steps = {line.partition("µs an event")[2].strip() for line in said.splitlines()}
+    assert steps >= {"said to be about to run, and read", "the handler's call", "all else"}
 
 
 @only_with_peers
