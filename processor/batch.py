@@ -18,7 +18,7 @@ from sql import load
 class Batch:
     """What became of a batch's events.
 
-    run_id, backend: its number, and the server's process for it, once it is claimed.
+    run_id: its number, once it is claimed.
     idle: none was due, as far as was looked; all_seen: and that was to the end; blocked: but some must wait their turn.
     quick: its handlers took no time to speak of.
     full: as many as were asked for were due, and all are done: it is likely that there are more.
@@ -28,7 +28,6 @@ class Batch:
 
     session: Session
     run_id: int = 0
-    backend: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
     idle: bool = False
     all_seen: bool = False
@@ -39,35 +38,33 @@ class Batch:
     spent: bool = False
 
     @contextmanager
-    def or_nothing(self) -> Iterator[None]:
-        """Leave nothing of the batch where what is done within fails, and say that it ended without anybody's death.
+    def left_where_it_fails(self) -> Iterator[None]:
+        """Leave nothing of the batch where what is done within fails, and say that it ended without anybody's death."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, psycopg.Error | Refused):
+                self.session.give_up(self.run_id)
+            self.session.roll_back()
+            raise
 
-        Raises Refused for an error that its events may be to blame for, psycopg.Error for the claim's or connection's.
+    @contextmanager
+    def or_nothing(self) -> Iterator[None]:
+        """As left_where_it_fails, for what the batch's own events may be to blame for.
+
+        Raises Refused, which names them, and psycopg.Error for the claim's error or the connection's.
         """
         try:
-            try:
+            with self.left_where_it_fails():
                 yield
-            except BaseException as error:
-                if isinstance(error, psycopg.Error | Refused):
-                    self.session.give_up(self.run_id)
-                if isinstance(error, Refused) and error.shared:
-                    error.events = [outcome.event for outcome in self.outcomes] + error.events
-                self.session.roll_back()
-                raise
+        except Refused as error:
+            if error.shared:
+                error.events = [outcome.event for outcome in self.outcomes] + error.events
+            raise
         except psycopg.Error as error:
             if not self.outcomes or self.session.conn.closed:
                 raise
             raise Refused([outcome.event for outcome in self.outcomes], error) from error
-
-    @contextmanager
-    def left_where_another_fails(self) -> Iterator[None]:
-        """As or_nothing, for what is another batch's to be blamed for."""
-        try:
-            yield
-        except (psycopg.Error, Refused):
-            self.session.give_up(self.run_id)
-            self.session.roll_back()
-            raise
 
     def send_end(self, then: bytes = b"") -> None:
         """Record what became of the events, and send the COMMIT, whose answer is to be waited for.

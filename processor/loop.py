@@ -60,7 +60,7 @@ class Processor:
     connect() returns a new connection in autocommit mode; it is called again after a connection is lost.
     lost: whether the database did not answer the last time.
     batch_size: events a batch, at most; light_size: where that is more, and the last batch was light.
-    run_id, backend: the batch in hand, or the last one, and the server's process for it; runs: the last ones' numbers.
+    run_id: the batch in hand, or the last one; runs: the last ones' numbers.
     conflicts: batches in a row that lost to another's transaction. apart: events that share no savepoint yet.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
     listen: whether to let the receiver end a wait, before the interval is over.
@@ -77,7 +77,6 @@ class Processor:
     cursor: Cursor = field(default_factory=Cursor)
     lost: bool = False
     run_id: int = 0
-    backend: int = 0
     conflicts: int = 0
     timeout: float = TIMEOUT
     page: Page | None = None
@@ -232,8 +231,8 @@ class Processor:
         session, handed = batch.session, batch.session.handed
         claimed = self.relay.next() or self.claim(session, most)
         self.runs.append(claimed.run_id)
-        self.run_id, self.backend = batch.run_id, batch.backend = claimed.run_id, claimed.backend
-        session.meet(self.backend)
+        self.run_id = batch.run_id = claimed.run_id
+        session.meet(claimed.backend)
         batch.idle = not claimed.ids and not claimed.more
         batch.all_seen, batch.blocked = claimed.all_seen, claimed.blocked
         events = self._take(session, self._read(session, claimed.ids)) if claimed.ids else []
@@ -242,7 +241,7 @@ class Processor:
             if batch.outcomes and (self.stopping.is_set() or time.monotonic() > began + BATCH_SECONDS):
                 self.cursor.restart()
                 break
-            outcomes = self.watched.attempt(handed, turn, (self.run_id, self.backend, 0))
+            outcomes = self.watched.attempt(handed, turn, (claimed.run_id, claimed.backend, 0))
             if handed.undone:
                 batch.outcomes = turns.again(handed.take_undone(), batch.outcomes)
             if batch.outcomes and any(outcome.conflict for outcome in outcomes):

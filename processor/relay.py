@@ -73,24 +73,22 @@ class Relay:
         """
         self.lean = max(0, self.lean - 1)
         early = overlaps and batch.full and not self.lean
-        before, self.under_way = self.under_way, None
-        coming = before is not None and before.asked > 0
+        coming = self.under_way is not None and self.under_way.asked > 0
         if not coming:
-            with batch.left_where_another_fails():
-                self._landed(before)
+            with batch.left_where_it_fails():
+                self.land()
             if early:
                 self._claim_ahead(batch.session, most)
         with batch.or_nothing():
             # The batch after the next. Not after long ones: who claims it keeps it from others until its turn.
             batch.asked = most if early and batch.quick and (coming or self.ahead) else 0
             batch.send_end(self.worker.asking(batch.session, most) if batch.asked else b"")
-        self.under_way = batch
-        if coming:
-            try:
-                self._landed(before)
-            except (psycopg.Error, Refused):
-                self.land()
-                raise
+        before, self.under_way = self.under_way, batch
+        try:
+            self._landed(before)
+        except (psycopg.Error, Refused):
+            self.land()
+            raise
         if self.ahead and self.spare:
             session, self.spare = self.spare, batch.session
             return session
@@ -116,6 +114,7 @@ class Relay:
         more = batch.answered()
         self.worker.tell(batch.outcomes)
         if more and more[-1].status == ExecStatus.TUPLES_OK:
+            self.worker.start(batch.session)
             self._claimed(batch.session, claimed(batch.session.conn, more[-1], batch.asked, self.worker.cursor))
         elif more:  # the next claim meets it again, where it can be told
             batch.session.roll_back()
@@ -130,7 +129,6 @@ class Relay:
     def _claimed(self, session: Session, ahead: Claimed) -> None:
         if ahead.ids:
             self.ahead = ahead
-            self.worker.start(session)
         else:
             session.roll_back()
             self.lean = LEAN

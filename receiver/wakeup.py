@@ -78,7 +78,7 @@ class Wakeup:
         gap = GAP
         try:
             while True:
-                gap = min(2 * gap, max(GAP, GAP_MOST)) if self.stored.is_set() else GAP
+                gap = min(2 * gap, GAP_MOST) if self.stored.is_set() else GAP
                 self.idle = conn.pgconn
                 await self.stored.wait()
                 self._send()

@@ -184,6 +184,25 @@ def test_who_is_told_to_stop_with_another_batch_claimed_closes_nothing_before_it
     assert all(conn.closed for conn in worker.made)
 
 
+def test_a_batch_whose_end_can_not_be_sent_takes_no_word_of_the_one_before_it(db, effects, worker, caplog):
+    caplog.set_level("INFO", logger="processor")
+    events = [add(db) for _ in range(4 * BATCH)]
+
+    @on("call.ringing")
+    def end_the_session(event, conn):
+        if event.id == events[-1]:
+            db.execute("SELECT pg_terminate_backend(%s, 10000)", [conn.info.backend_pid])
+            return
+        write(event, conn)
+        if event.id == events[3 * BATCH]:
+            raise ZeroDivisionError  # so that the end is more than one string
+
+    with pytest.raises(psycopg.OperationalError):
+        worker.run(1, once=True)
+
+    assert told(caplog) == events[: 3 * BATCH]
+
+
 def test_who_has_done_the_little_that_was_due_goes_on_with_what_is_claimed(db, effects, worker, caplog, monkeypatch):
     # The second batch's commit, with the claim behind it, waits until the third one, of few events, has brought more.
     monkeypatch.setattr(cursor, "FULL_SCAN", 0.0)

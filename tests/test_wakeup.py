@@ -361,6 +361,7 @@ def test_a_notification_that_fails_or_hangs_delays_no_delivery(start, fresh_dsn,
 
 def test_a_burst_of_deliveries_is_told_in_far_fewer_notifications(start, heard, monkeypatch):
     monkeypatch.setattr(receivers, "GAP", 0.25)
+    monkeypatch.setattr(receivers, "GAP_MOST", 0.25)
     door = start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS})
     began = time.monotonic()
 
