@@ -19,7 +19,8 @@ from receiver.store import DEADLINE, Refused, Saved, Store, Unavailable, row_of
 
 log = logging.getLogger("receiver")
 
-# What the database, and after it the spool's disk, have of the time until the answer.
+# What the database, and after it the spool's disk, have of the time until the answer; a database that is known to be
+# away leaves its share to the disk: a shared one was seen to flush nothing for a second and a half.
 DATABASE_SHARE, DISK_SHARE = 0.6, 0.35
 FAULT_SECONDS = 5.0  # after a failed append, in which a receiver without its database is not ready
 
@@ -65,22 +66,25 @@ class Keeper:
         """
         if (spooling := self.spooling) is None:
             return await self.store.save(source, delivery, events)
-        arrived_at, until = time.time(), time.monotonic() + self.store.deadline
+        arrived_at, began = time.time(), time.monotonic()
+        until = began + self.store.deadline
+        last = until + spooling.deadline
 
-        async def spool(*, tried: bool) -> Spooled:
+        async def spool(until: float, *, tried: bool) -> Spooled:
             rows = [row_of(source, delivery, event) for event in events]
             kept = [{name: value for name, value in row.items() if name != "age"} for row in rows]
-            await spooling.append([(arrived_at, row, tried) for row in kept])
+            await spooling.append([(arrived_at, row, tried) for row in kept], until)
             self.metrics.count("spooled_total", len(rows))
             return Spooled()
 
         if spooling.first:
             await spooling.drain.pass_by()
         if spooling.first:
+            away = spooling.drain.away
             try:
-                return await spool(tried=False)
+                return await spool(last if away else began + spooling.deadline, tried=False)
             except Failed as error:
-                if spooling.drain.away:
+                if away:
                     raise Unavailable(f"the database is away, and {error}") from error
         try:
             return await self.store.save(source, delivery, events, until)
@@ -88,7 +92,7 @@ class Keeper:
             if not isinstance(error, Refused):
                 spooling.drain.lost(str(error))
             try:
-                return await spool(tried=True)
+                return await spool(last, tried=True)
             except Failed as failure:
                 raise Unavailable(f"{error}, and {failure}") from error
 
@@ -113,7 +117,10 @@ class Keeper:
 
 
 class Spooling:
-    """The spool in its slot, and the drain. first: whether deliveries go there before anywhere else."""
+    """The spool in its slot, and the drain. first: whether deliveries go there before anywhere else.
+
+    deadline: seconds that its disk has besides those of the database.
+    """
 
     def __init__(self, slot: Slot, spool: SpoolThread, drain: Drain, deadline: float) -> None:
         self.slot = slot
@@ -133,10 +140,10 @@ class Spooling:
         """Return why an append failed a moment ago, "" where none did."""
         return self.failure if time.monotonic() - self.failed_at < FAULT_SECONDS else ""
 
-    async def append(self, entries: Entries) -> None:
-        """Return when the rows are on the disk. Raises Failed."""
+    async def append(self, entries: Entries, until: float) -> None:
+        """Return when the rows are on the disk. Raises Failed, at *until* at the latest, in monotonic seconds."""
         try:
-            await self.spool.append(entries, self.deadline)
+            await self.spool.append(entries, until - time.monotonic())
         except Failed as error:
             self.failure, self.failed_at = str(error), time.monotonic()
             raise

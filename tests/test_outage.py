@@ -156,6 +156,22 @@ def test_a_caller_is_answered_in_twiml_while_the_database_is_away(receiver, away
     assert b"<Response>" in reply.body
 
 
+def test_a_disk_that_stalls_has_the_time_that_a_database_known_to_be_away_does_not_need(receiver, away, monkeypatch):
+    running = receiver(away)
+    assert reminder(1).to(running).status == 200
+    writing, stalled = Spool._writing, threading.Event()
+
+    @contextmanager
+    def stalling(spool):
+        stalled.wait(1.2)
+        with writing(spool) as conn:
+            yield conn
+
+    monkeypatch.setattr(Spool, "_writing", stalling)
+
+    assert reminder(2).to(running).status == 200
+
+
 def test_a_forgery_is_not_spooled(receiver, away):
     running = receiver(away)
 

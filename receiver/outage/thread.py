@@ -48,7 +48,7 @@ class SpoolThread:
         done, _ = await asyncio.wait({asyncio.wrap_future(appended)}, timeout=deadline)
         if not done:
             appended.cancel()  # if it still waits: nobody is told that it is kept, and it may be stored another way
-            raise Failed(f"the spool's disk did not answer within {deadline:g} s")
+            raise Failed(f"the spool's disk did not answer within {deadline:.2g} s")
         done.pop().result()
 
     async def call(self, method: Callable[P, T], *arguments: P.args, **names: P.kwargs) -> T:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from tests.faults.flushes import flushing
 from tests.faults.outage import SETTLE, Report, account, reach
 from tests.faults.rig import Late, rig, wait_until
 from tests.faults.servers import pair
@@ -35,7 +36,11 @@ class Failover:
 
 def run(failover: Failover, directory: Path) -> Report:
     """Run it; logs, history and spool stay in *directory*. Call it from the main thread. Skips as pair() does."""
-    with pair() as servers, rig(directory, servers.dsn, spool=failover.spool) as it:
+    with (
+        pair() as servers,
+        rig(directory, servers.dsn, spool=failover.spool) as it,
+        flushing(directory) as flushes,
+    ):
         with it.load(Load(failover.rate, failover.seconds, failover.seed)) as sender:
             reach(sender, (failover.seconds - failover.stall - failover.away) / 2)
             gone = sender.now
@@ -52,7 +57,7 @@ def run(failover: Failover, directory: Path) -> Report:
             except Late:
                 drained = float("inf")
         verdict = it.settle(sender, SETTLE)
-    return Report(verdict, sender, (gone, back), drained, failover.drain, storing)
+    return Report(verdict, sender, (gone, back), drained, failover.drain, storing, flushes.slowest)
 
 
 @click.command()

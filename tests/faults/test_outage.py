@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import reachable_directory
-from tests.faults.outage import Outage, run
+from tests.faults.outage import Outage, on_a_sound_disk, run
 from tests.faults.volume import NoVolume
 
 SHORT = Outage(seconds=6.0, rate=60.0, away=2.5)
@@ -22,7 +22,7 @@ def report(**outage):
 
 @pytest.mark.parametrize("fault", ["stop", "kill", "freeze", "disk"])
 def test_while_the_database_is_away_every_delivery_is_acknowledged_and_none_is_lost(fault, seed):
-    found = report(fault=fault, seed=seed)
+    found = on_a_sound_disk(lambda: report(fault=fault, seed=seed))
 
     assert found.passed, str(found)
 
