@@ -21,13 +21,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from receiver.background_log import in_background, info
 from receiver.delivery import BadSignature, Delivery, Identity, unparseable
+from receiver.insert import Saved, Unavailable
 from receiver.keeper import Keeper, Spooled
 from receiver.metrics import serve
 from receiver.proof import proven_by
 from receiver.quarantine import Quarantine
 from receiver.refusals import EVERY, Refusals
 from receiver.settings import MAX_BODY, RESERVED, BadSettings, Settings, Source, from_environ
-from receiver.store import DEADLINE, Saved, Unavailable
+from receiver.store import DEADLINE
 from sql import log as log_lines
 
 log = logging.getLogger("receiver")

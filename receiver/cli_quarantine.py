@@ -18,9 +18,9 @@ from psycopg import Connection
 from receiver import quarantine, request_file
 from receiver.delivery import Delivery
 from receiver.explain import Explanation, explain
+from receiver.insert import Unavailable
 from receiver.quarantine import Held, shown
 from receiver.settings import Source, source_of, sources_from
-from receiver.store import Unavailable
 from sql import database
 from sql.log import printable
 

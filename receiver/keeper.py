@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver.delivery import Delivery, Identity
+from receiver.insert import Refused, Saved, Unavailable
 from receiver.metrics import Metrics
 from receiver.outage.drain import Drain
 from receiver.outage.slot import Place, Slot, Unusable, address_of, fleeting, is_held, is_of, take
 from receiver.outage.spool import Failed, Spool
 from receiver.outage.thread import Entries, SpoolThread
 from receiver.outage.view import state
+from receiver.row import row_of
 from receiver.settings import BadSettings, Settings, Source
-from receiver.store import DEADLINE, Refused, Saved, Store, Unavailable, row_of
+from receiver.store import DEADLINE, Store
 
 log = logging.getLogger("receiver")
 

@@ -15,15 +15,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from psycopg_pool import PoolTimeout
 
 from receiver.batch import ROWS_MAX, Row
+from receiver.insert import Saved
 from sql.connection import AsyncConnection
-
-if TYPE_CHECKING:
-    from receiver.store import Saved
 
 LATE = 0.05  # seconds after which nobody waits for a batch
 LOST = 1.0  # seconds after which a late one no longer keeps the others from sharing
@@ -39,8 +36,8 @@ class Waiting:
 
     rows: Sequence[Row]
     until: float
-    done: "asyncio.Future[list[Saved]]"
-    saved: "list[Saved | None]"
+    done: asyncio.Future[list[Saved]]
+    saved: list[Saved | None]
     alone: bool = False
     tried: bool = False
 
@@ -90,7 +87,7 @@ class Lanes:
         self.alarm_at = math.inf
         self.closed = False
 
-    async def put(self, rows: Sequence[Row], until: float) -> "list[Saved]":
+    async def put(self, rows: Sequence[Row], until: float) -> list[Saved]:
         """Return what became of the rows. Raises what it failed with, TimeoutError at *until*, QueueFull."""
         if len(self.waiting) >= self.waiting_max:
             raise asyncio.QueueFull

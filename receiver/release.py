@@ -12,10 +12,11 @@ from psycopg import Connection
 from receiver import quarantine
 from receiver.app import identified
 from receiver.delivery import BadSignature, Delivery, Identity, clip
+from receiver.insert import Saved
 from receiver.proof import proven_by
 from receiver.quarantine import Held
 from receiver.settings import Source, source_of
-from receiver.store import Saved, Store
+from receiver.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,22 +11,19 @@ rows go one by one, like those of any batch that is refused, and each waits or i
 """
 
 import asyncio
-import json
 import logging
-import math
 import time
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
-from datetime import timedelta
-from functools import lru_cache
+from collections.abc import Awaitable
 
 import psycopg
 from psycopg.rows import scalar_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from receiver.batch import insert_all, parts, repeat_all
-from receiver.delivery import Delivery, Identity, clean
+from receiver.delivery import Delivery, Identity
+from receiver.insert import OF_THE_ROW, Refused, Saved, Unavailable, insert, repeat
 from receiver.lanes import Lanes, Waiting
+from receiver.row import row_of
 from receiver.settings import Source
 from receiver.wakeup import Wakeup
 from sql import database, load
@@ -40,45 +37,6 @@ UNDER_WAY_MAX = 500  # deliveries that may wait for the database; more are not t
 LOCK_TIMEOUT = "250ms"  # that rows wait together for another transaction; less than it takes to detect a deadlock
 PREPARED_AFTER = 5  # times that a statement was sent: to plan it anew takes the server as long as to do it
 RECONNECT = 0.5  # seconds that the pool goes on by itself after a failed attempt to connect
-# These carry a secret, or a session: they are proof at the door, and not kept.
-SECRET_HEADERS = frozenset(
-    {
-        "authorization",
-        "cookie",
-        "proxy-authorization",
-        "x-vapi-secret",
-        "x-webhook-secret",
-    }
-)
-
-
-# What PostgreSQL refuses a row with for the row's own sake; it takes others.
-OF_THE_ROW = (
-    psycopg.DataError,
-    psycopg.IntegrityError,
-    psycopg.errors.ProgramLimitExceeded,
-    psycopg.errors.StatementTooComplex,
-)
-
-
-class Unavailable(Exception):
-    """Nothing is known to be committed. The message says why, without anything of the delivery."""
-
-
-class Refused(Unavailable):
-    """The database is there, and does not take this row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Saved:
-    """What became of one event: its row, and whether it was there already, from these bytes or from others.
-
-    id, same_body: None of a duplicate whose event has been deleted.
-    """
-
-    id: int | None
-    duplicate: bool
-    same_body: bool | None = True
 
 
 class Store:
@@ -260,76 +218,3 @@ async def _within(seconds: float, call: Awaitable[object]) -> None:
         task.add_done_callback(lambda late: late.cancelled() or late.exception())
         raise TimeoutError
     task.result()
-
-
-async def insert(
-    conn: AsyncConnection, row: Mapping[str, object], *, tried: bool = False, until: float = math.inf
-) -> Saved:
-    """Return what became of one event's row, a commit of its own. Raises psycopg.Error, Unavailable.
-
-    *tried*: it was inserted before, and nobody knows whether that was committed. *until*: monotonic seconds after
-    which somebody else may have inserted it, from the spool.
-    """
-    try:
-        cursor = await conn.cursor(row_factory=scalar_row).execute(load("insert_event"), row)
-    except psycopg.errors.SerializationFailure:
-        return await repeat(conn, row, tried=tried)  # retention took the event meanwhile; its tombstone is there
-    except psycopg.errors.ReadOnlySqlTransaction:
-        await conn.close()  # the next one may find the server that took over
-        raise
-    except (
-        psycopg.DataError,
-        psycopg.errors.ProgramLimitExceeded,
-        psycopg.errors.StatementTooComplex,
-    ) as error:
-        if row["payload"] is None:
-            raise
-        # JSON that jsonb can't hold: a number beyond its range, nesting beyond its stack.
-        refused = f"PostgreSQL refused the payload as jsonb ({error.sqlstate})"
-        return await insert(conn, {**row, "payload": None, "parse_error": refused}, tried=tried, until=until)
-    if (stored := await cursor.fetchone()) is not None:
-        return Saved(stored, duplicate=False)
-    return await repeat(conn, row, tried=tried or time.monotonic() >= until)
-
-
-async def repeat(conn: AsyncConnection, row: Mapping[str, object], *, tried: bool) -> Saved:
-    """Record one more delivery of an event that is stored, unless its row is this delivery's own. Raises as insert."""
-    if tried:
-        own = await conn.cursor(row_factory=scalar_row).execute(load("find_own_event"), row)
-        if (stored := await own.fetchone()) is not None:
-            return Saved(stored, duplicate=False)
-    again = await conn.execute(load("insert_duplicate"), row)
-    found = await again.fetchone()
-    if found is None:
-        raise Unavailable("the first delivery's row went away meanwhile")
-    return Saved(found[0], duplicate=True, same_body=found[1])
-
-
-@lru_cache(maxsize=64)
-def _hidden(header_name: str) -> frozenset[str]:
-    """Return the names of headers that aren't kept: those that carry a secret, and the source's own."""
-    return SECRET_HEADERS | {header_name.lower()}
-
-
-def row_of(source: Source, delivery: Delivery, event: Identity) -> dict[str, object]:
-    """Return the parameters of sql/insert_event.sql for a delivery that arrives now."""
-    hidden = _hidden(source.options.__dict__.get("header_name", ""))
-    headers = {name: clean(value) for name, value in delivery.headers.items() if name not in hidden}
-    return {
-        "app_id": event.app_id or source.app_id,
-        "source": source.name,
-        "provider": source.provider,
-        "event_id": event.event_id,
-        "event_type": event.event_type,
-        "provider_type": event.provider_type,
-        "subject": event.subject,
-        "method": delivery.method,
-        "url": delivery.url,
-        "headers": json.dumps(headers),
-        "body": delivery.body,
-        "payload": event.payload,
-        "parse_error": event.parse_error,
-        "occurred_at": event.occurred_at,
-        "age": timedelta(),
-        "verified_by": delivery.verified_by,
-    }

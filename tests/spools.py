@@ -7,8 +7,8 @@ from typing import Any
 from receiver.delivery import Delivery
 from receiver.outage.spool import Spool
 from receiver.providers import agent
+from receiver.row import row_of
 from receiver.settings import sources_from
-from receiver.store import row_of
 from tests.processes import SECRET, agent_event
 
 

@@ -16,9 +16,11 @@ from processor import operations
 from receiver import lanes
 from receiver.batch import BYTES_MAX, ROWS_MAX, insert_all, parts, repeat_all
 from receiver.delivery import Delivery
+from receiver.insert import Refused, Saved, Unavailable, insert
 from receiver.providers import agent
+from receiver.row import row_of
 from receiver.settings import sources_from
-from receiver.store import Refused, Saved, Store, Unavailable, insert, row_of
+from receiver.store import Store
 from sql import database as address
 from sql.connection import AsyncConnection
 from tests.processes import SECRET, agent_event, wait_for

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from receiver.batch import insert_all
-from receiver.store import PREPARED_AFTER, insert, meet
+from receiver.insert import insert
+from receiver.store import PREPARED_AFTER, meet
 from sql import database
 from sql.connection import AsyncConnection
 from tests.test_batches import row

@@ -15,6 +15,7 @@ from pytest import MonkeyPatch  # noqa: PT013 - a type
 from starlette.exceptions import HTTPException
 
 import handlers.rows
+import receiver.insert
 import receiver.lanes
 import receiver.outage.spool
 import receiver.store
@@ -26,8 +27,9 @@ from processor.loop import Processor
 from processor.outcome import Outcome
 from receiver.app import Door
 from receiver.delivery import Unparseable, read_object
+from receiver.insert import Saved
 from receiver.providers import agent, standard_webhooks, twilio
-from receiver.store import Saved, Store
+from receiver.store import Store
 from tests.flawed import checks
 
 Connection = psycopg.Connection
@@ -72,11 +74,11 @@ def no_deduplication(patch, conn):
 @flaw("C3", by_chance="C34")
 def check_then_insert(patch, conn):
     """Look whether the key is there, and insert it if not: two at once both find nothing."""
-    real, clause = receiver.store.insert, b"ON CONFLICT (source, event_id) DO NOTHING"
+    real, clause = receiver.insert.insert, b"ON CONFLICT (source, event_id) DO NOTHING"
     statement = sql.load("insert_event")
     assert clause in statement
     unsure = statement.replace(clause, b"")
-    patch.setattr(receiver.store, "load", lambda name: unsure if name == "insert_event" else sql.load(name))
+    patch.setattr(receiver.insert, "load", lambda name: unsure if name == "insert_event" else sql.load(name))
 
     async def insert(conn, row, **more):
         look = "SELECT id FROM webhook_events WHERE source = %(source)s AND event_id = %(event_id)s"
