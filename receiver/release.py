@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from psycopg import Connection
 
 from receiver import quarantine
-from receiver.app import identified
 from receiver.delivery import BadSignature, Delivery, Identity, clip
+from receiver.door import identified
 from receiver.insert import Saved
 from receiver.proof import proven_by
 from receiver.quarantine import Held

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Mapping
 from threading import Lock, Thread
 
-from receiver.app import Door
+from receiver.door import Door
 from receiver.settings import BadSettings, sources_from
 
 log = logging.getLogger("receiver")

@@ -25,8 +25,8 @@ from processor.batch import Batch
 from processor.claim import read
 from processor.loop import Processor
 from processor.outcome import Outcome
-from receiver.app import Door
 from receiver.delivery import Unparseable, read_object
+from receiver.door import Door
 from receiver.insert import Saved
 from receiver.providers import agent, standard_webhooks, twilio
 from receiver.store import Store
