@@ -7,6 +7,7 @@ import pytest
 from receiver.outage.slot import take
 from receiver.outage.spool import Spool
 from tests.commands import lines, runner
+from tests.processes import free_port
 from tests.spools import fill, row
 
 
@@ -94,7 +95,8 @@ def test_what_is_off_or_was_never_used_matches_nothing(run, tmp_path):
 
 @pytest.mark.parametrize("environ", [{"SPOOL_DIR": "relative"}, {"SPOOL_DIR": "/dev/null/x"}, {"SPOOL_MAX_BYTES": "1"}])
 def test_a_receiver_whose_spool_can_not_be_used_does_not_start(dsn, spooled, environ):
-    done = runner(dsn, "receiver")("run", WEBHOOK_SECRET="s" * 32, **{"SPOOL_DIR": str(spooled), **environ})
+    run = ("run", "--port", str(free_port()))
+    done = runner(dsn, "receiver")(*run, WEBHOOK_SECRET="s" * 32, **{"SPOOL_DIR": str(spooled), **environ})
 
     assert done.returncode == 78
     assert next(iter(environ)) in done.stderr

@@ -19,8 +19,9 @@ import psycopg
 from receiver.batch import insert_all, parts
 from receiver.insert import OF_THE_ROW, Saved, Unavailable, insert, repeat
 from receiver.metrics import Metrics
+from receiver.outage.record import Record
 from receiver.outage.slot import abandoned, address_of
-from receiver.outage.spool import Failed, Record, Spool
+from receiver.outage.spool import Failed, Spool
 from receiver.outage.thread import SpoolThread
 from sql import database, load
 from sql.connection import AsyncConnection

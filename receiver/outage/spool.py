@@ -5,79 +5,28 @@ holds rows as sql/insert_event.sql takes them, so that bringing them into the ta
 Knows no database and no clock. One thread at a time calls it (see thread.py), of one process (see slot.py).
 """
 
-import json
 import logging
-import os
 import sqlite3
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from receiver.outage import salvage
+from receiver.outage.file import Malformed, connect
+from receiver.outage.record import Record, Row, Unreadable, decode, encode
 
 log = logging.getLogger("receiver")
 
-VERSION = 1  # of the file's tables
 MAX_BYTES = 1024**3
 MIN_BYTES = 1024**2
-PAGE = 4096
 PEEK_BYTES = 8 * 1024**2  # of rows that are read at once
 SLACK_PAGES = 4096  # free ones that an empty file may keep
-SETTINGS = """
-    PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = FULL;
-    PRAGMA fullfsync = ON;
-    PRAGMA secure_delete = ON;
-"""
-TABLES = f"""
-    BEGIN;
-    CREATE TABLE IF NOT EXISTS records (
-        id INTEGER PRIMARY KEY AUTOINCREMENT, arrived_at REAL NOT NULL, tried INTEGER NOT NULL,
-        fields BLOB NOT NULL, body BLOB NOT NULL, digest BLOB NOT NULL
-    );
-    CREATE TABLE IF NOT EXISTS rejected (
-        id INTEGER PRIMARY KEY, arrived_at REAL NOT NULL, fields BLOB NOT NULL, body BLOB NOT NULL,
-        digest BLOB NOT NULL, rejected_at REAL NOT NULL, reason TEXT NOT NULL
-    );
-    CREATE TABLE IF NOT EXISTS attempted (up_to INTEGER NOT NULL);
-    PRAGMA user_version = {VERSION};
-    COMMIT;
-"""
 CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 REASON_MAX = 500  # characters
-
-Row = Mapping[str, Any]
 
 
 class Failed(Exception):
     """The spool did not do it: it is full, or its disk fails. The message says which, and nothing of a delivery."""
-
-
-class Malformed(sqlite3.DatabaseError):
-    """SQLite can open the file, and finds it damaged."""
-
-
-class Unreadable(ValueError):
-    """A record that is not what was written. The message says in what."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One event that waits: its row, and when its delivery arrived, in unix seconds of this machine's clock.
-
-    tried: an insert of it was begun before, and may have committed.
-    """
-
-    id: int
-    arrived_at: float
-    tried: bool
-    row: dict[str, Any]
-    size: int
 
 
 class Spool:
@@ -106,7 +55,7 @@ class Spool:
 
     def append(self, rows: Iterable[tuple[float, Row, bool]]) -> None:
         """Keep (arrived_at, row, tried) of each, all or, raising Failed, none; they are on the disk on return."""
-        values = [(arrived_at, tried, *_encode(arrived_at, row)) for arrived_at, row, tried in rows]
+        values = [(arrived_at, tried, *encode(arrived_at, row)) for arrived_at, row, tried in rows]
         with self._writing() as conn:
             conn.executemany(
                 "INSERT INTO records (arrived_at, tried, fields, body, digest) VALUES (?, ?, ?, ?, ?)", values
@@ -125,7 +74,7 @@ class Spool:
             )
             for number, arrived_at, tried, fields, body, digest in cursor:
                 try:
-                    row = _decode(arrived_at, fields, body, digest)
+                    row = decode(arrived_at, fields, body, digest)
                 except Unreadable as error:
                     broken[number] = str(error)
                     continue
@@ -197,7 +146,7 @@ class Spool:
     def _open(self, *, anew: bool = False) -> None:
         tail = salvage.frames(self.path)
         try:
-            self.conn = _connect(self.path, self.max_bytes)
+            self.conn = connect(self.path, self.max_bytes)
             self._salvage()
             self._count()
             kept = self.conn.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1]
@@ -285,43 +234,6 @@ class Spool:
             self.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
-    """Open or make the file, for its owner alone. Raises sqlite3.Error, OSError; Malformed after a check."""
-    # Made here, because SQLite gives its other files the mode of this one.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    conn = sqlite3.connect(path, isolation_level=None, timeout=1, check_same_thread=False)
-    try:
-        conn.executescript(SETTINGS)
-        conn.execute(f"PRAGMA max_page_count = {max_bytes // PAGE}")
-        _prepare(conn, path)
-    except BaseException:
-        conn.close()
-        raise
-    return conn
-
-
-def _prepare(conn: sqlite3.Connection, path: Path) -> None:
-    (version,) = conn.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise sqlite3.NotSupportedError(f"it is of version {version}; upgrade webhook-inbox")
-    if version < VERSION:
-        conn.executescript(TABLES)
-        for directory in (path.parent, path.parent.parent):
-            _sync(directory)
-    (state,) = conn.execute("PRAGMA quick_check(1)").fetchone()
-    if state != "ok":
-        raise Malformed(state)
-
-
-def _sync(directory: Path) -> None:
-    """Have the names in a directory on the disk, too."""
-    opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
 def _is_corrupt(error: Exception) -> bool:
     return isinstance(error, Malformed) or getattr(error, "sqlite_errorcode", 0) & 0xFF in CORRUPT
 
@@ -331,32 +243,3 @@ def _why(error: Exception) -> str:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
         return "the spool or its disk is full; see SPOOL_MAX_BYTES"
     return f"the spool failed ({error})"
-
-
-def _encode(arrived_at: float, row: Row) -> tuple[bytes, bytes, bytes]:
-    """Return a row's fields as JSON, its body, and the digest of both and of the time."""
-    fields = {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in row.items()
-        if name != "body"
-    }
-    text, body = json.dumps(fields).encode(), bytes(row["body"])
-    return text, body, _digest(arrived_at, text, body)
-
-
-def _decode(arrived_at: Any, fields: Any, body: Any, digest: Any) -> dict[str, Any]:
-    """Return the row. Raises Unreadable."""
-    try:
-        right = _digest(arrived_at, fields, body) == digest
-        row: dict[str, Any] = json.loads(fields)
-        if row["occurred_at"] is not None:
-            row["occurred_at"] = datetime.fromisoformat(row["occurred_at"])
-    except (TypeError, ValueError, KeyError, struct.error) as error:
-        raise Unreadable(f"it can't be read ({type(error).__name__})") from error
-    if not right:
-        raise Unreadable("its checksum does not match")
-    return {**row, "body": body}
-
-
-def _digest(arrived_at: float, fields: bytes, body: bytes) -> bytes:
-    return sha256(struct.pack("!dQ", arrived_at, len(fields)) + fields + body).digest()

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from receiver.outage.spool import Failed, Row, Spool
+from receiver.outage.record import Row
+from receiver.outage.spool import Failed, Spool
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 import handlers.rows
 import receiver.insert
 import receiver.lanes
-import receiver.outage.spool
+import receiver.outage.file
 import receiver.store
 import sql
 from processor.attempt import record
@@ -208,6 +208,6 @@ def call_sid_only_key(patch, conn):
 @flaw("power cut")
 def spool_without_fsync(patch, conn):
     """Leave it to the system when the spool's pages reach the disk."""
-    settings = receiver.outage.spool.SETTINGS
+    settings = receiver.outage.file.SETTINGS
     assert "synchronous = FULL" in settings
-    patch.setattr(receiver.outage.spool, "SETTINGS", settings.replace("synchronous = FULL", "synchronous = OFF"))
+    patch.setattr(receiver.outage.file, "SETTINGS", settings.replace("synchronous = FULL", "synchronous = OFF"))
