@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from receiver.metrics import Metrics
-from receiver.outage.drain import Drain, bring
+from receiver.outage.bring import bring
+from receiver.outage.drain import Drain
 from receiver.outage.slot import take
 from receiver.outage.spool import Failed, Spool
 from receiver.outage.thread import SpoolThread
