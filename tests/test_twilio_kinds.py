@@ -10,6 +10,12 @@ __all__ = ["connection", "db", "receiver", "start"]
 
 CALL = ("CallSid", "CA1")
 ASKED = [CALL, ("From", "+15555550100"), ("To", "+15555550142")]
+ANSWERED = [*ASKED, ("CallStatus", "in-progress"), ("Direction", "inbound")]
+RECORDED = [("RecordingSid", "RE1"), ("RecordingUrl", "https://api.twilio.com/RE1")]
+# With the fields that Twilio sends to the transcribeCallback of <Record> and the partialResultCallback of <Gather>
+# (twilio.com/docs/voice/twiml/record and .../gather): CallStatus among both, SequenceNumber in the latter.
+TRANSCRIBED = [*ANSWERED[:-2], ("CallStatus", "completed"), ("Direction", "inbound"), *RECORDED]
+HEARD = [*ANSWERED, ("Stability", "0.9"), ("StableSpeechResult", ""), ("Language", "en-US")]
 
 
 @pytest.mark.parametrize(
@@ -34,6 +40,21 @@ ASKED = [CALL, ("From", "+15555550100"), ("To", "+15555550142")]
             [*ASKED, ("RecordingUrl", "https://api.twilio.com/RE1"), ("Digits", "hangup")],
             [*ASKED, ("RecordingUrl", "https://api.twilio.com/RE2"), ("Digits", "hangup")],
             ["call.updated", "call.updated"],
+        ),
+        (
+            [*TRANSCRIBED, ("TranscriptionSid", "TR1"), ("TranscriptionStatus", "completed")],
+            [*TRANSCRIBED, ("TranscriptionSid", "TR2"), ("TranscriptionStatus", "failed")],
+            ["transcript.final", "other"],
+        ),
+        (
+            [*ANSWERED, ("SequenceNumber", "2"), ("CallbackSource", "call-progress-events")],
+            [*HEARD, ("UnstableSpeechResult", "I want"), ("SequenceNumber", "2")],
+            ["call.answered", "transcript.partial"],
+        ),
+        (
+            [*HEARD, ("UnstableSpeechResult", "I want"), ("SequenceNumber", "0")],
+            [*HEARD, ("UnstableSpeechResult", "yes"), ("SequenceNumber", "0")],
+            ["transcript.partial", "transcript.partial"],
         ),
     ],
 )

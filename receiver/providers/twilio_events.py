@@ -140,7 +140,11 @@ def _name(form: Form) -> Name:
 
 
 def _transcription(form: Form) -> Name | None:
+    """Name what is heard of a call, or of its recording: then with the call's CallStatus, which isn't news."""
     sid, event, sequence = form.get("TranscriptionSid"), form.get("TranscriptionEvent"), form.get("SequenceId")
+    if sid and not event and (status := form.get("TranscriptionStatus")):
+        event_type = "transcript.final" if status == "completed" else "other"
+        return event_type, f"transcription-{status}", key(sid, status), form.about_call
     if not (sid and event):
         return None
     final = "transcript.final" if form.get("Final").lower() == "true" else "transcript.partial"
@@ -179,6 +183,13 @@ def _gather_action(form: Form) -> Name | None:
     if not form.call or form.get("CallbackSource") or not {"Digits", "SpeechResult"} & form.fields.keys():
         return None
     return "survey.answer", "gather", key(form.call, "gather", form.digest[7:39]), form.about_call
+
+
+def _partial_result(form: Form) -> Name | None:
+    """Name what a Gather has heard so far; its SequenceNumber isn't the call's, though CallStatus stands beside it."""
+    if not (form.call and "UnstableSpeechResult" in form.fields):
+        return None
+    return "transcript.partial", "partial-result", key(form.call, "partial", form.digest[7:39]), form.about_call
 
 
 def _debugger(form: Form) -> Name | None:
@@ -242,6 +253,7 @@ KINDS: tuple[tuple[str, Callable[[Form], Name | None]], ...] = (
     ("RecordingUrl", _record_action),
     ("Digits", _gather_action),
     ("SpeechResult", _gather_action),
+    ("UnstableSpeechResult", _partial_result),
     ("PayloadType", _debugger),
     ("MessageSid", _message),
     ("SmsSid", _message),
