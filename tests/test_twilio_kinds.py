@@ -1,10 +1,13 @@
 """Twilio's kinds of request that carry the same CallSid: each distinct one is an event of its own."""
 
+import json
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.http_receiver import duplicates, rows
 from tests.receiver_fixtures import connection, db, receiver, start
-from tests.signing import twilio
+from tests.signing import twilio, twilio_json
 
 __all__ = ["connection", "db", "receiver", "start"]
 
@@ -87,3 +90,46 @@ def test_what_no_rule_knows_is_kept_as_other_one_row_for_each_distinct_content(r
         twilio([CALL, ("Unheard", value)]).to(receiver)
 
     assert [row.event_type for row in rows(db)] == ["other", "other"]
+
+
+def voice_event(name, **parameters):
+    """Return an element as twilio.com/docs/events/event-types/voice/status-callback shows it, with its own values."""
+    return {
+        "specversion": "1.0",
+        "type": name,
+        "source": "AB00000000000000000000000001",
+        "id": "NO00000000000000000000000001",
+        "dataschema": "https://events-schemas.twilio.com/Voice.WebhookEvent/2",
+        "datacontenttype": "2025-10-08T07:17:02.363Z",
+        "data": {
+            "sid": "CA0000000000000000000000000000001",
+            "requestDateCreated": "Sun, 24 Aug 2025 13:49:54 +0000",
+            "timestamp": "2025-01-01T00:00:00.000Z",
+            "eventSid": "VW0000000000000000000000000000001",
+            "request": {"method": "POST", "url": "https://mycompany.com/an-endpoint", "parameters": parameters},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "event_type"),
+    [
+        ("com.twilio.voice.status-callback.call.completed", {}, "call.completed"),
+        ("com.twilio.voice.status-callback.call.completed", {"CallStatus": "completed"}, "call.completed"),
+        ("com.twilio.voice.status-callback.call.completed", {"CallStatus": "busy"}, "call.busy"),
+        ("com.twilio.voice.webhook.status-callback.call.completed", {"CallStatus": "no-answer"}, "call.no_answer"),
+        ("com.twilio.voice.status-callback.call.answered", {"CallStatus": "in-progress"}, "call.answered"),
+        ("com.twilio.voice.status-callback.call.ringing", {"CallStatus": "unheard"}, "call.ringing"),
+        ("com.twilio.voice.status-callback.amd.detected", {"AnsweredBy": "human"}, "call.amd"),
+        ("com.twilio.voice.status-callback.recording.processed", {"CallStatus": "completed"}, "other"),
+    ],
+)
+def test_a_voice_event_of_event_streams_is_the_callback_in_it(name, parameters, event_type, receiver, db):
+    twilio_json(json.dumps([voice_event(name, **parameters)]).encode()).to(receiver)
+
+    (row,) = rows(db)
+    assert (row.event_type, row.provider_type, row.event_id) == (event_type, name, "NO00000000000000000000000001")
+    assert (row.subject, row.occurred_at) == (
+        "call/CA0000000000000000000000000000001",
+        datetime(2025, 1, 1, tzinfo=UTC),
+    )

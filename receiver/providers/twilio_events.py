@@ -38,6 +38,10 @@ INCOMING = re.compile(
 )
 # Made once: json.dumps would make one each time.
 encode = json.JSONEncoder(ensure_ascii=False).encode
+# What Event Streams tells of a call's status callbacks (Voice.WebhookEvent), the second deprecated. No time in the
+# envelope, the call in data.sid and the callback itself in data.request: twilio.com/docs/events/event-types/voice.
+CALL_FAMILIES = {"com.twilio.voice.status-callback.call", "com.twilio.voice.webhook.status-callback.call"}
+SID_KINDS = {"CA": "call", "SM": "message", "MM": "message"}
 SID = re.compile(r"\b(CA|SM|MM)[0-9a-f]{32}\b")
 
 CALL_TYPES = {
@@ -287,26 +291,32 @@ def _cloud_event(delivery: Delivery, element: Any, options: Options) -> Identity
     event_id, provider_type = scalar(element.get("id")), word(element.get("type"))
     family, _, status = provider_type.rpartition(".")
     event_type = "other"
-    if family == "com.twilio.voice.status-callback.call":
-        event_type = CALL_TYPES.get(status, "call.updated")
+    if family in CALL_FAMILIES:  # completed is the end, whatever it was
+        known = CALL_TYPES.get(status, "call.updated")
+        event_type = CALL_TYPES.get(_cloud_field(element, "CallStatus"), known)
+    elif provider_type == "com.twilio.voice.status-callback.amd.detected":
+        event_type = "call.amd"
     elif family in ("com.twilio.messaging.message", "com.twilio.messaging.inbound-message"):
         event_type = MESSAGE_TYPES.get(status, "message.updated")
-    sid = scalar(part(element, "data", "callSid")) or scalar(part(element, "data", "messageSid"))
+    data = element.get("data")
+    sid = next(filter(None, (scalar(part(data, name)) for name in ("callSid", "messageSid", "sid"))), "")
+    kind = SID_KINDS.get(sid[:2])
     return Identity(
         key(event_id) if event_id else digest_of(delivery.target.encode() + payload.encode()),
         event_type,
         provider_type,
-        _subject_in(sid or word(element.get("source"))),
-        first_of((from_text(element.get("time")), from_epoch(element.get("time")))),
+        about(kind, sid) if kind else _subject_in(sid or word(element.get("source"))),
+        first_of((from_text(element.get("time")), from_epoch(element.get("time")), from_text(part(data, "timestamp")))),
         payload,
         app_id=options.tenant(partial(_cloud_field, element), _named(delivery)) if options.numbers else None,
     )
 
 
 def _cloud_field(element: dict[str, Any], name: str) -> str:
-    """Return the field that a form calls *name* of a CloudEvent, where it is spelt ``messageStatus``."""
-    value = part(element, "data", name[0].lower() + name[1:])
-    return value if isinstance(value, str) else ""
+    """Return the field that a form calls *name* of a CloudEvent: spelt ``messageStatus``, or a callback's parameter."""
+    data = element.get("data")
+    values = part(data, name[0].lower() + name[1:]), part(data, "request", "parameters", name)
+    return next((value for value in values if isinstance(value, str)), "")
 
 
 def _named(delivery: Delivery) -> str:
