@@ -133,3 +133,32 @@ def test_a_voice_event_of_event_streams_is_the_callback_in_it(name, parameters, 
         "call/CA0000000000000000000000000000001",
         datetime(2025, 1, 1, tzinfo=UTC),
     )
+
+
+TEXT = [("MessageSid", "SM1"), ("From", "+15555550100"), ("To", "+15555550142"), ("Body", "Hi"), ("NumMedia", "0")]
+
+
+def test_an_incoming_message_is_one_with_and_without_a_status(receiver, db):
+    """twilio.com/docs/messaging/guides/webhook-request names no SmsStatus; what is sent has one, received."""
+    for pairs in (TEXT, [*TEXT, ("SmsStatus", "received")]):
+        assert twilio(pairs).to(receiver).status == 200
+
+    assert [(row.event_type, row.provider_type, row.event_id) for row in rows(db)] == [
+        ("message.received", "received", "SM1:received")
+    ]
+    assert len(duplicates(db)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "event_type"),
+    [
+        ([("EventType", "onMessageAdded"), ("ConversationSid", "CH1"), ("MessageSid", "IM1")], "message.updated"),
+        ([("EventType", "onParticipantAdded"), ("ConversationSid", "CH1"), ("ParticipantSid", "MB1")], "other"),
+        ([("EventType", "task.created"), ("TaskSid", "WT1"), ("WorkspaceSid", "WS1")], "other"),
+    ],
+)
+def test_the_kind_that_conversations_and_taskrouter_name_is_kept(fields, event_type, receiver, db):
+    """EventType: twilio.com/docs/conversations/conversations-webhooks, .../taskrouter/api/event/reference."""
+    twilio(fields).to(receiver)
+
+    assert [(row.event_type, row.provider_type) for row in rows(db)] == [(event_type, fields[0][1])]

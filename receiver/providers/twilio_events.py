@@ -140,7 +140,8 @@ def _name(form: Form) -> Name:
     for field, kind in KINDS:
         if field in form.fields and (name := kind(form)):
             return name
-    return "other", form.get("StatusCallbackEvent") or form.get("CallStatus"), form.digest, form.about_call
+    words = ("StatusCallbackEvent", "EventType", "CallStatus")
+    return "other", next(filter(None, map(form.get, words)), ""), form.digest, form.about_call
 
 
 def _transcription(form: Form) -> Name | None:
@@ -212,8 +213,11 @@ def _message(form: Form) -> Name | None:
     if not sid:
         return None
     status, error = form.get("MessageStatus") or form.get("SmsStatus"), form.get("ErrorCode")
+    if not status and "NumMedia" in form.fields:  # Twilio's page of an incoming message's parameters has no status
+        status = "received"
     event_id = key(sid, status, "" if error == "0" else error) if status else form.digest
-    return MESSAGE_TYPES.get(status, "message.updated"), status, event_id, about("message", sid)
+    provider_type = status or form.get("EventType")
+    return MESSAGE_TYPES.get(status, "message.updated"), provider_type, event_id, about("message", sid)
 
 
 def _progress(form: Form) -> Name | None:
