@@ -184,7 +184,9 @@ def _twilio(making: Making) -> Delivery:
         common |= {"RecordingSid": sid, "RecordingUrl": f"https://api.twilio.com/2010-04-01/Recordings/{sid}"}
     headers = {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}
     delivery = making.unsigned(headers, urlencode({**common, **fields}).encode())
-    signature = twilio.sign(making.secret, delivery.url.encode() + signed_fields(delivery)).decode()
+    signature = twilio.sign(
+        making.secret, delivery.url.encode() + signed_fields(delivery), making.source.options.algorithm
+    ).decode()
     return replace(delivery, headers={**headers, twilio.SIGNATURE: signature})
 
 

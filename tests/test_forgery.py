@@ -182,6 +182,12 @@ def test_of_two_hosts_neither_is_believed(hosts, receiver, db):
     assert rows(db) == []
 
 
+@pytest.mark.parametrize("timestamp", [f"{NOW}000", f"{NOW}999", f"00{NOW}"])
+def test_a_timestamp_in_other_digits_than_those_of_seconds_is_refused_though_signed(timestamp, receiver, db):
+    """As standardwebhooks 1.1.0 has it (webhooks.py, Webhook.verify), though not for the same reasons."""
+    assert_refused(standard(receiver, timestamp), db)
+
+
 def test_a_timestamp_that_is_not_the_signed_one_is_refused(receiver, db):
     assert_refused(standard(receiver, str(NOW + 1), signed_timestamp=str(NOW)), db)
 

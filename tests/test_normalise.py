@@ -93,6 +93,18 @@ def test_a_call_of_twilio_says_how_and_between_whom_it_ended():
     assert told(call, *names) == ("outbound", "+15555550100", "+15555550142", 200, "completed", None, True)
 
 
+@pytest.mark.parametrize("sent_with", [{"CallSid": "CA1", "CallStatus": "busy", "From": "+15555550100"}, {}])
+def test_a_call_that_event_streams_tell_of_is_that_of_the_callback_in_it(sent_with):
+    """As twilio.com/docs/events/event-types/voice/status-callback shows it, its parameters empty."""
+    data = {"sid": "CA1", "request": {"method": "POST", "url": "https://example.com/s", "parameters": sent_with}}
+    event = {"specversion": "1.0", "type": "com.twilio.voice.status-callback.call.completed", "id": "NO1", "data": data}
+
+    call = call_of("twilio", sent([event]))
+
+    assert told(call, "call_id", "from_number") == ("CA1", sent_with.get("From"))
+    assert call.state == ("busy" if sent_with else "completed")
+
+
 def test_a_child_call_of_twilio_names_its_parent():
     call = call_of("twilio", sample("twilio", "tw-call-child-answered"))
 

@@ -20,6 +20,17 @@ PAIRS = [pair for pair in read("delivery-pairs")["pairs"] if pair["provider"] in
 # and for the agent an event_id in the body, or Standard Webhooks, does tell them apart.
 ONCE = {"twilio-sms-delivered-twice", "agent-retry-or-second-call"}
 REASONS = read("vapi-ended-reasons")["reasons"]
+# Of vapi_server_sdk 3.0.0 besides (types/server_message_status_update_ended_reason.py): no call came about, or no more.
+NEWER_FAILURES = [
+    "call.in-progress.error-configfault-model-unsupported-in-squad",
+    "call.in-progress.error-configfault-transport-unsupported-for-model",
+    "call.in-progress.error-providerfault-eleven-labs-blocked-concurrent-requests-and-requested-upgrade",
+    "call.in-progress.error-providerfault-eleven-labs-vapi-voice-disabled-by-owner",
+    "call.in-progress.error-providerfault-eleven-labs-voice-disabled-by-owner",
+    "call.start.error-vapifault-worker-not-available",
+    "call.start.squad-version-error-validation",
+    "sip-outbound-unallocated-number",
+]
 
 
 def wire_body(provider, request):
@@ -95,11 +106,19 @@ def test_every_pair_that_can_not_be_told_apart_has_our_choice():
 
 @pytest.mark.parametrize("times", [{}, {"startedAt": "2026-11-20T10:00:00.000Z"}], ids=["not started", "started"])
 def test_every_ended_reason_of_vapi_maps_as_listed(times):
-    def type_of(reason):
-        message = {"type": "status-update", "status": "ended", "endedReason": reason, **times}
-        delivery = Delivery("POST", "", "/", JSON, json.dumps({"message": message}).encode())
-        (event,) = vapi.identify(delivery, vapi.Options())
-        return event.event_type
-
-    assert {reason: type_of(reason) for reason in REASONS} == REASONS
+    assert {reason: ended_type(reason, times) for reason in REASONS} == REASONS
     assert len(REASONS) == 595
+
+
+@pytest.mark.parametrize("reason", NEWER_FAILURES)
+def test_a_newer_reason_that_names_a_failure_is_one_whether_or_not_it_started(reason):
+    types = {ended_type(reason, times) for times in ({}, {"startedAt": "2026-11-20T10:00:00.000Z"})}
+
+    assert types == {"call.failed"}
+
+
+def ended_type(reason, times):
+    message = {"type": "status-update", "status": "ended", "endedReason": reason, **times}
+    delivery = Delivery("POST", "", "/", JSON, json.dumps({"message": message}).encode())
+    (event,) = vapi.identify(delivery, vapi.Options())
+    return event.event_type

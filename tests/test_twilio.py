@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from twilio.request_validator import RequestValidator
+from twilio.request_validator import RequestValidator, get_signature_algorithm
 
 from receiver.delivery import BadSignature, Delivery
 from receiver.providers import twilio
@@ -16,7 +16,7 @@ from receiver.providers.twilio_events import Form as Request
 from receiver.providers.twilio_form import fields_of, parse_form, read_any_form, read_form
 from receiver.providers.twilio_plain import plain_fields
 from receiver.settings import public_url
-from tests.http_receiver import FORM
+from tests.http_receiver import FORM, rows
 from tests.receiver_fixtures import BASE_URL, TOKEN, connection, db, receiver, start
 from tests.signing import Form, twilio_json, twilio_signature
 from tests.signing import twilio as signed_form
@@ -24,6 +24,7 @@ from tests.signing import twilio as signed_form
 __all__ = ["connection", "db", "receiver", "start"]
 
 NO_OPTIONS = twilio.Options()
+SHARED_KEY = "a-shared-key-of-32-characters-it-is"
 quick = hypothesis_settings(max_examples=300, deadline=None, database=None)
 
 hosts = st.sampled_from(["example.com", "Hooks.Example.com", "localhost", "127.0.0.1", "xn--bcher-kva.example"])
@@ -39,10 +40,10 @@ PIECES = ["a", "b", "41", "B", "&", "=", "+", "%", "%2B", "%2b", "%3A", "%2F", "
           "%ff", "%00", "\0", "é"]  # fmt: skip
 
 
-def accepted(base_url, target, body, signature, headers=FORM):
+def accepted(base_url, target, body, signature, headers=FORM, *, options=NO_OPTIONS):
     delivery = Delivery("POST", public_url(base_url), target, headers | {"x-twilio-signature": signature}, body)
     try:
-        twilio.verify(delivery, TOKEN.encode(), NO_OPTIONS, 0.0)
+        twilio.verify(delivery, TOKEN.encode(), options, 0.0)
     except BadSignature:
         return False
     return True
@@ -80,6 +81,31 @@ def test_what_the_sdk_signs_is_accepted_in_any_order_and_encoding(base, target, 
 @given(bases, targets, forms, st.text(max_size=40))
 def test_a_wrong_signature_is_refused(base, target, pairs, signature):
     assert not accepted(base, target, urlencode(pairs).encode(), signature)
+
+
+@quick
+@given(bases, targets, forms, st.sampled_from(["sha1", "sha256"]), st.sampled_from(["sha1", "sha256"]))
+def test_a_signature_counts_by_the_sources_algorithm_alone(base, target, pairs, made_by, expected):
+    """As get_signature_algorithm and RequestValidator of twilio-python 9.13.0 (request_validator.py) make them."""
+    header = f"key=webhooks_sharedkey_1,algorithm=HMAC_{made_by.upper()}"
+    signer = RequestValidator(TOKEN)
+    signature = signer.compute_signature(public_url(base) + target, Form(pairs), get_signature_algorithm(header))
+    sent = FORM | {"x-twilio-webhooks-signature-settings": header}
+    options = twilio.Options(algorithm=expected)
+
+    assert accepted(base, target, urlencode(pairs).encode(), signature, sent, options=options) == (made_by == expected)
+
+
+def test_what_is_signed_with_a_shared_key_by_sha256_is_stored(start, db):
+    source = {"name": "shared", "provider": "twilio", "secrets": ["env:SHARED_KEY"], "algorithm": "sha256"}
+    signature = RequestValidator(SHARED_KEY).compute_signature(
+        f"{BASE_URL}/webhooks/shared", {"CallSid": "CA1"}, "HMAC_SHA256"
+    )
+    receiver = start([source], {"SHARED_KEY": SHARED_KEY, "BASE_URL": BASE_URL})
+
+    reply = receiver.send("POST", "/webhooks/shared", FORM | {"x-twilio-signature": signature}, b"CallSid=CA1")
+
+    assert (reply.status, [row.body for row in rows(db)]) == (200, [b"CallSid=CA1"])
 
 
 @quick

@@ -11,6 +11,9 @@ from processor import on, registry
 from receiver.settings import from_environ
 from tests.http_receiver import Receiver, duplicates, rows
 from tests.inbox import process
+from tests.receiver_fixtures import start
+
+__all__ = ["start"]
 
 SECRET = "a-shared-secret-of-vapi"
 BODY = json.dumps({"type": "call.ringing", "call": {"id": "call-1", "phone": "+15555550100"}}).encode()
@@ -60,6 +63,29 @@ def test_a_valid_secret_processes_the_event(vapi, db, handled, header):
     process(db)
 
     assert handled == ["call/call-1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "value", "status"),
+    [
+        ("Authorization", True, "Bearer {}", 200),
+        ("Authorization", True, "{}", 401),
+        ("Authorization", False, "{}", 200),
+        ("Authorization", False, "Bearer {}", 401),
+        ("X-My-Token", True, "Bearer {}", 200),
+        ("X-My-Token", True, "{}", 200),
+        ("X-My-Token", True, "Bearer x{}", 401),
+        ("X-My-Token", True, "bearer{}", 401),
+        ("X-My-Token", False, "{}", 200),
+        ("X-My-Token", False, "Bearer {}", 401),
+    ],
+)
+def test_a_credentials_header_and_prefix_are_each_set_on_their_own(name, prefix, value, status, start):
+    """As headerName and bearerPrefixEnabled of BearerAuthenticationPlan are (vapi_server_sdk 3.0.0)."""
+    source = {"name": "vapi-own", "provider": "vapi", "secrets": ["env:S"]}
+    receiver = start([{**source, "header_name": name, "bearer_prefix": prefix}], {"S": SECRET})
+
+    assert receiver.send("POST", "/webhooks/vapi-own", {name: value.format(SECRET)}, BODY).status == status
 
 
 def test_an_invalid_secret_is_401(vapi):

@@ -100,10 +100,17 @@ def message_event(event: Event) -> MessageEvent:
 
 
 def _fields(event: Event) -> Any:
-    """Return a form's fields; of an Event Streams element its data, whose names differ in their first letter's case."""
+    """Return a form's fields; of an Event Streams element its data, and what a callback in it was sent with.
+
+    The data's names differ in their first letter's case. A voice event holds a callback, and the call's id as sid.
+    """
     fields = event.payload
-    if isinstance(fields, dict) and isinstance(fields.get("data"), dict) and "specversion" in fields:
-        return {name[:1].upper() + name[1:]: value for name, value in fields["data"].items()}
+    if isinstance(fields, dict) and isinstance(data := fields.get("data"), dict) and "specversion" in fields:
+        request = data.get("request")
+        sent = request.get("parameters") if isinstance(request, dict) else None
+        call = {"CallSid": data["sid"]} if "sid" in data else {}
+        own = {name[:1].upper() + name[1:]: value for name, value in data.items()}
+        return call | own | (sent if isinstance(sent, dict) else {})
     return fields
 
 

@@ -42,7 +42,7 @@ ENDED: list[tuple[str, CallState]] = [
     (r"call\.in-progress\.(twilio|sip)-completed-call|call\.(ringing|ending)\.hook-executed-.*", "completed"),
     (r"call\.forwarding\.operator-busy|assistant-request-returned-forwarding-phone-number", "completed"),
     (r".*(error|fail|reject|invalid|not-valid|not-found|no-assistant|shutdown|misdialed|no-answer|closed).*", "failed"),
-    (r".*(join-timed-out|did-not-give|no-call-received).*", "failed"),
+    (r".*(join-timed-out|did-not-give|no-call-received|unallocated).*", "failed"),
 ]
 
 

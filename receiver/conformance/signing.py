@@ -67,7 +67,8 @@ def sign(source: Source, body: bytes, timestamp: str, secret: bytes = b"") -> De
     if source.provider == "vapi":
         proof = vapi.credentials(plain, secret, source.options, timestamp)
     elif source.provider == "twilio":
-        proof = {twilio.SIGNATURE: twilio.sign(secret, plain.url.encode() + signed_fields(plain)).decode()}
+        data = plain.url.encode() + signed_fields(plain)
+        proof = {twilio.SIGNATURE: twilio.sign(secret, data, source.options.algorithm).decode()}
     elif speaks_standard(source):
         identifier = _message_id(body)
         element = standard_webhooks.sign(secret, identifier, timestamp, body)

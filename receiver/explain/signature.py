@@ -130,7 +130,7 @@ def _right(case: Case) -> str:
     try:
         if case.source.provider == "twilio":
             data = delivery.url.encode("latin-1", "replace") + signed_fields(delivery)
-            return twilio.sign(secret, data).decode()
+            return twilio.sign(secret, data, case.source.options.algorithm).decode()
         if case.source.provider == "agent" and standard_webhooks.sent(delivery):
             prefix = header_of(case.source, delivery).partition("-")[0]
             identifier, time = (delivery.headers.get(f"{prefix}-{name}", "") for name in ("id", "timestamp"))

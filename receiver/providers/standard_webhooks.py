@@ -17,6 +17,7 @@ from receiver.delivery import BadSignature, Delivery
 
 ELEMENTS_MAX = 10
 TOLERANCE = 300.0  # seconds, both ways
+MILLISECONDS = 12  # digits that seconds won't have for 3,000 years, and milliseconds have had since 1973
 
 
 def check_secret(secret: bytes) -> None:
@@ -43,6 +44,8 @@ def verify(delivery: Delivery, secret: bytes, now: float) -> None:
     )
     if not identifier or not signatures:
         raise BadSignature(f"standard webhooks: no {prefix}-id or {prefix}-signature header")
+    if len(timestamp) >= MILLISECONDS:
+        raise BadSignature("standard webhooks: expected a timestamp in seconds")
     check_timestamp(timestamp, now, TOLERANCE)
     expected = sign(secret, identifier, timestamp, delivery.body).encode()
     # Two headers are joined by ", ": their elements count like those of one, whichever comes first.
@@ -62,11 +65,11 @@ def sign(secret: bytes, identifier: str, timestamp: str, body: bytes) -> str:
 def check_timestamp(text: str, now: float, tolerance: float) -> None:
     """Raise BadSignature unless *text* is digits only and within *tolerance* seconds of *now*, both ways.
 
-    Twelve digits and more are taken for milliseconds.
+    MILLISECONDS digits and more are taken for those.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
         raise BadSignature("timestamp: expected digits only")
-    seconds = int(text) / 1000 if len(text) >= 12 else int(text)
+    seconds = int(text) / 1000 if len(text) >= MILLISECONDS else int(text)
     if abs(now - seconds) > tolerance:
         raise BadSignature(f"timestamp: more than {tolerance:.0f} s from this machine's clock")
 

@@ -7,6 +7,9 @@ Facts (twilio.com/docs/usage/security, webhooks-connection-overrides; tests/vect
   separators. Blank values count. A GET signs its URL alone.
 - Any other body is covered only by ``bodySHA256`` in the URL. A URL-only signature on an uncovered
   body proves nothing of the body: such a request is refused.
+- An account may have its webhooks signed with a shared key by HMAC-SHA256 instead
+  (twilio.com/docs/usage/webhooks/webhook-shared-keys; twilio-python 9.13.0, request_validator.py). A source
+  says which it expects: the header that names the algorithm isn't signed, and isn't believed.
 - HTTPS voice drops the port before signing, HTTP voice and messaging keep it: both are tried.
 - No event id, no time: the key is made of signed fields. ``I-Twilio-Idempotency-Token`` isn't signed.
 - What a TwiML or messaging webhook answers in plain text is spoken to the caller or sent to the
@@ -48,23 +51,28 @@ def check_secret(_secret: bytes, _options: Options) -> None:
     """Take any text."""
 
 
-def verify(delivery: Delivery, secret: bytes, _options: Options, _now: float) -> None:
-    """Raise BadSignature unless the URL and the whole body were signed with the auth token *secret*."""
-    given = delivery.headers.get(SIGNATURE)
-    if not given:
+def verify(delivery: Delivery, secret: bytes, options: Options, _now: float) -> None:
+    """Raise BadSignature unless *secret*, the auth token or a shared key, signed the URL and the whole body."""
+    if not delivery.headers.get(SIGNATURE):
         raise BadSignature(f"twilio: no {SIGNATURE} header")
-    signature = given.encode("latin-1", "replace")
-    data = delivery.target.encode("latin-1", "replace") + signed_fields(delivery)
-    for origin in _origins(delivery.base_url):
-        # As bytes: compare_digest raises TypeError on a str that isn't ASCII.
-        if hmac.compare_digest(sign(secret, origin + data), signature):
-            return
-    raise BadSignature(f"twilio: {SIGNATURE} does not match the URL and body; is BASE_URL what Twilio calls?")
+    if not is_signed(delivery, signed_fields(delivery), secret, options):
+        raise BadSignature(f"twilio: {SIGNATURE} does not match the URL and body; is BASE_URL what Twilio calls?")
 
 
-def sign(secret: bytes, data: bytes) -> bytes:
+def is_signed(delivery: Delivery, fields: bytes, secret: bytes, options: Options) -> bool:
+    """Tell whether the signature is that of the URL followed by *fields*; that alone says nothing of a body."""
+    # As bytes: compare_digest raises TypeError on a str that isn't ASCII.
+    signature = delivery.headers.get(SIGNATURE, "").encode("latin-1", "replace")
+    data = delivery.target.encode("latin-1", "replace") + fields
+    return any(
+        hmac.compare_digest(sign(secret, origin + data, options.algorithm), signature)
+        for origin in _origins(delivery.base_url)
+    )
+
+
+def sign(secret: bytes, data: bytes, algorithm: str = "sha1") -> bytes:
     """Return the signature of a URL followed by its form's canonical fields."""
-    return b64encode(hmac.digest(secret, data, "sha1"))
+    return b64encode(hmac.digest(secret, data, algorithm))
 
 
 def answer(delivery: Delivery, options: Options) -> Answer:

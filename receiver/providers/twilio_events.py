@@ -38,6 +38,10 @@ INCOMING = re.compile(
 )
 # Made once: json.dumps would make one each time.
 encode = json.JSONEncoder(ensure_ascii=False).encode
+# What Event Streams tells of a call's status callbacks (Voice.WebhookEvent), the second deprecated. No time in the
+# envelope, the call in data.sid and the callback itself in data.request: twilio.com/docs/events/event-types/voice.
+CALL_FAMILIES = {"com.twilio.voice.status-callback.call", "com.twilio.voice.webhook.status-callback.call"}
+SID_KINDS = {"CA": "call", "SM": "message", "MM": "message"}
 SID = re.compile(r"\b(CA|SM|MM)[0-9a-f]{32}\b")
 
 CALL_TYPES = {
@@ -136,11 +140,16 @@ def _name(form: Form) -> Name:
     for field, kind in KINDS:
         if field in form.fields and (name := kind(form)):
             return name
-    return "other", form.get("StatusCallbackEvent") or form.get("CallStatus"), form.digest, form.about_call
+    words = ("StatusCallbackEvent", "EventType", "CallStatus")
+    return "other", next(filter(None, map(form.get, words)), ""), form.digest, form.about_call
 
 
 def _transcription(form: Form) -> Name | None:
+    """Name what is heard of a call, or of its recording: then with the call's CallStatus, which isn't news."""
     sid, event, sequence = form.get("TranscriptionSid"), form.get("TranscriptionEvent"), form.get("SequenceId")
+    if sid and not event and (status := form.get("TranscriptionStatus")):
+        event_type = "transcript.final" if status == "completed" else "other"
+        return event_type, f"transcription-{status}", key(sid, status), form.about_call
     if not (sid and event):
         return None
     final = "transcript.final" if form.get("Final").lower() == "true" else "transcript.partial"
@@ -181,6 +190,13 @@ def _gather_action(form: Form) -> Name | None:
     return "survey.answer", "gather", key(form.call, "gather", form.digest[7:39]), form.about_call
 
 
+def _partial_result(form: Form) -> Name | None:
+    """Name what a Gather has heard so far; its SequenceNumber isn't the call's, though CallStatus stands beside it."""
+    if not (form.call and "UnstableSpeechResult" in form.fields):
+        return None
+    return "transcript.partial", "partial-result", key(form.call, "partial", form.digest[7:39]), form.about_call
+
+
 def _debugger(form: Form) -> Name | None:
     if not (form.get("Sid") and form.get("Level") and form.get("PayloadType")):
         return None
@@ -197,8 +213,11 @@ def _message(form: Form) -> Name | None:
     if not sid:
         return None
     status, error = form.get("MessageStatus") or form.get("SmsStatus"), form.get("ErrorCode")
+    if not status and "NumMedia" in form.fields:  # Twilio's page of an incoming message's parameters has no status
+        status = "received"
     event_id = key(sid, status, "" if error == "0" else error) if status else form.digest
-    return MESSAGE_TYPES.get(status, "message.updated"), status, event_id, about("message", sid)
+    provider_type = status or form.get("EventType")
+    return MESSAGE_TYPES.get(status, "message.updated"), provider_type, event_id, about("message", sid)
 
 
 def _progress(form: Form) -> Name | None:
@@ -242,6 +261,7 @@ KINDS: tuple[tuple[str, Callable[[Form], Name | None]], ...] = (
     ("RecordingUrl", _record_action),
     ("Digits", _gather_action),
     ("SpeechResult", _gather_action),
+    ("UnstableSpeechResult", _partial_result),
     ("PayloadType", _debugger),
     ("MessageSid", _message),
     ("SmsSid", _message),
@@ -275,26 +295,32 @@ def _cloud_event(delivery: Delivery, element: Any, options: Options) -> Identity
     event_id, provider_type = scalar(element.get("id")), word(element.get("type"))
     family, _, status = provider_type.rpartition(".")
     event_type = "other"
-    if family == "com.twilio.voice.status-callback.call":
-        event_type = CALL_TYPES.get(status, "call.updated")
+    if family in CALL_FAMILIES:  # completed is the end, whatever it was
+        known = CALL_TYPES.get(status, "call.updated")
+        event_type = CALL_TYPES.get(_cloud_field(element, "CallStatus"), known)
+    elif provider_type == "com.twilio.voice.status-callback.amd.detected":
+        event_type = "call.amd"
     elif family in ("com.twilio.messaging.message", "com.twilio.messaging.inbound-message"):
         event_type = MESSAGE_TYPES.get(status, "message.updated")
-    sid = scalar(part(element, "data", "callSid")) or scalar(part(element, "data", "messageSid"))
+    data = element.get("data")
+    sid = next(filter(None, (scalar(part(data, name)) for name in ("callSid", "messageSid", "sid"))), "")
+    kind = SID_KINDS.get(sid[:2])
     return Identity(
         key(event_id) if event_id else digest_of(delivery.target.encode() + payload.encode()),
         event_type,
         provider_type,
-        _subject_in(sid or word(element.get("source"))),
-        first_of((from_text(element.get("time")), from_epoch(element.get("time")))),
+        about(kind, sid) if kind else _subject_in(sid or word(element.get("source"))),
+        first_of((from_text(element.get("time")), from_epoch(element.get("time")), from_text(part(data, "timestamp")))),
         payload,
         app_id=options.tenant(partial(_cloud_field, element), _named(delivery)) if options.numbers else None,
     )
 
 
 def _cloud_field(element: dict[str, Any], name: str) -> str:
-    """Return the field that a form calls *name* of a CloudEvent, where it is spelt ``messageStatus``."""
-    value = part(element, "data", name[0].lower() + name[1:])
-    return value if isinstance(value, str) else ""
+    """Return the field that a form calls *name* of a CloudEvent: spelt ``messageStatus``, or a callback's parameter."""
+    data = element.get("data")
+    values = part(data, name[0].lower() + name[1:]), part(data, "request", "parameters", name)
+    return next((value for value in values if isinstance(value, str)), "")
 
 
 def _named(delivery: Delivery) -> str:

@@ -81,11 +81,12 @@ def canonical(pairs: list[tuple[bytes, bytes]]) -> bytes:
 
 def signed_fields(delivery: Delivery) -> bytes:
     """Return what follows the URL in the signed bytes. Raises BadSignature for a body nothing covers."""
-    if not delivery.body:
+    # A body that the URL names can't be left out, either: the URL would prove what was never sent.
+    if not delivery.body and "bodySHA256" not in delivery.query:
         return b""
-    if delivery.method == "GET":
+    if delivery.body and delivery.method == "GET":
         raise BadSignature("twilio: a GET with a body, which no signature covers")
-    if is_form(delivery):
+    if delivery.body and is_form(delivery):
         return fields_of(delivery).signed
     hashes = [value for name, value in parse_form(query_bytes(delivery)) if name == b"bodySHA256"]
     expected = sha256(delivery.body).hexdigest().encode()

@@ -8,7 +8,7 @@ Recording, AMD and transcription callbacks name no number at all: app_id in thei
 import re
 from collections.abc import Callable
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -57,10 +57,14 @@ class Number(Stream):
 
 
 class Options(BaseModel):
-    """What a twilio source may set. Without *answer*, its own or a number's, the answer is an empty ``<Response/>``."""
+    """What a twilio source may set. Without *answer*, its own or a number's, the answer is an empty ``<Response/>``.
+
+    *algorithm*: of its signatures; that of the auth token's is sha1, a shared key's is what its Webhook Setting says.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    algorithm: Literal["sha1", "sha256"] = "sha1"
     answer: Stream | None = None
     numbers: tuple[Number, ...] = ()
 

@@ -135,7 +135,9 @@ def _verify_secret(delivery: Delivery, secret: bytes, options: Options) -> None:
     bearer = b"Bearer " + secret
     if options.header_name:
         name = options.header_name.lower()
-        proofs = [(name, bearer if options.bearer_prefix and name == "authorization" else secret)]
+        proofs = [(name, bearer if options.bearer_prefix else secret)]
+        if name != "authorization":  # in a header of one's own the bare secret counts, too
+            proofs.append((name, secret))
     else:
         proofs = [("authorization", bearer), *((name, secret) for name in SECRET_HEADERS)]
     matches = [
@@ -143,7 +145,7 @@ def _verify_secret(delivery: Delivery, secret: bytes, options: Options) -> None:
         for name, expected in proofs
     ]
     if not any(matches):
-        raise BadSignature(f"vapi: none of {', '.join(name for name, _ in proofs)} carries the secret")
+        raise BadSignature(f"vapi: none of {', '.join(dict(proofs))} carries the secret")
 
 
 def _verify_hmac(delivery: Delivery, secret: bytes, scheme: Hmac, now: float) -> None:

@@ -74,7 +74,7 @@ COMPLETED = re.compile(
 )
 FAILED = re.compile(
     r"error|fail|reject|invalid|not-valid|not-found|no-assistant|shutdown|misdialed|no-answer|closed"
-    r"|join-timed-out|did-not-give|no-call-received"
+    r"|join-timed-out|did-not-give|no-call-received|unallocated"
 )
 
 
