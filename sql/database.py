@@ -42,14 +42,24 @@ def dsn(environ: Mapping[str, str], application_name: str) -> str:
     try:
         given = conninfo_to_dict(url)
     except ProgrammingError:
-        # libpq's message quotes the part it stumbled over, which may be the password.
+        given = None
+    # libpq's message quotes the part it stumbled over, which may be the password; so do later ones about port and host.
+    if given is None or _misread(given):
         raise NoDatabase(
             "DATABASE_URL: expected postgresql://user:password@host:port/name, got something that does "
             "not parse; percent-encode special characters in the password"
-        ) from None
+        )
     # Of several hosts one takes writes: after a failover another one.
     several = {"target_session_attrs": "read-write"} if "," in str(given.get("host") or given.get("hostaddr")) else {}
     return make_conninfo("", **{**SETTINGS, **several, "application_name": application_name, **given})
+
+
+def _misread(given: Mapping[str, Any]) -> bool:
+    """Tell whether a port is none, or an @ is in a host: what a password with a / or @ in a URL is taken for."""
+    ports = [port.strip() for port in str(given.get("port") or "").split(",")]
+    valid = all(not port or (port.isdecimal() and 0 < int(port) < 2**16) for port in ports)
+    hosts = str(given.get("host") or "").split(",")  # a path or a leading @ names a Unix socket
+    return not valid or any("@" in host[1:] and not host.startswith("/") for host in hosts)
 
 
 def hosts(conninfo: str) -> list[str]:
