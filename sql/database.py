@@ -6,7 +6,8 @@ No session state is set on a connection, so that a transaction-mode pooler may s
 from collections.abc import Mapping
 from typing import Any
 
-from psycopg import ProgrammingError
+import psycopg
+from psycopg import ProgrammingError, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 # Seconds. A host that vanished is noticed by tcp_user_timeout (ms) while we wait for an answer, and
@@ -22,6 +23,9 @@ SETTINGS: Mapping[str, str | int] = {
 # For connections and pools. Nothing is prepared on the server until it is known that the session is ours alone: a
 # transaction-mode pooler hands the next transaction to another one.
 CONNECT: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
+
+# What our statements raise on a database that has none of our tables, or older ones.
+PENDING = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
 
 class NoDatabase(Exception):
@@ -75,3 +79,19 @@ def hosts(conninfo: str) -> list[str]:
     # libpq's rule: one port is every host's.
     each = [{name: (many * number)[place] for name, many in lists.items()} for place in range(number)]
     return [make_conninfo(conninfo, **one) for one in each]
+
+
+def todo(error: BaseException) -> str:
+    """Return what mends the database where it refuses whatever it is sent, to follow the cause; "" for other errors."""
+    if isinstance(error, PENDING):
+        return "; run `processor db migrate`"
+    return "; see `processor db sql --grants`" if isinstance(error, errors.InsufficientPrivilege) else ""
+
+
+def cause(error: psycopg.Error) -> str:
+    """Return what a log tells of an error, nothing of a row: its class, its state or what the connection met, and todo.
+
+    libpq's text of a connection names host, port and user, never the password.
+    """
+    met = f"({error.sqlstate})" if error.sqlstate else f"{error}"
+    return " ".join(f"{type(error).__name__} {met}".split()) + todo(error)
