@@ -1,7 +1,7 @@
 """The claim, the handlers, the commit: the loop that makes attempts.
 
-One transaction a batch: it locks the events' rows and subjects, holds a savepoint an event, and ends by setting
-processed_at. The locks are the claim and the commit is the completion, so a handler's writes and processed_at
+One transaction a batch: it locks the events' rows and subjects, holds a savepoint for each event or a few, and ends by
+setting processed_at. The locks are the claim and the commit is the completion, so a handler's writes and processed_at
 can't part, and a worker that dies leaves its events free at once. What it leaves as well is a row that says what
 it was about to run; whoever finds it settles whom to blame.
 """
