@@ -10,7 +10,6 @@ from typing import NoReturn
 import click
 import psycopg
 
-from processor import migrations
 from processor.command import BAD_CONFIGURATION, NO_DATABASE
 from processor.registry import BadHandlers
 from sql import database
@@ -62,7 +61,7 @@ def main() -> None:
         cli(prog_name="processor")
     except (database.NoDatabase, BadHandlers) as error:
         _fail(str(error), BAD_CONFIGURATION)
-    except migrations.PENDING:
+    except database.PENDING:
         _fail("the database has no tables of ours, or older ones; run `processor db migrate`", BAD_CONFIGURATION)
     except psycopg.OperationalError as error:
         # libpq's text names host, port and user, never the password.

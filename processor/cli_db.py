@@ -106,5 +106,5 @@ def db_prune(
 def ages_of(events: timedelta | None, bodies: timedelta | None, tombstones: timedelta | None = None) -> Ages | None:
     """Return what retention was asked for; None where none was. Fails the command where it makes no sense."""
     if events and bodies and bodies >= events:
-        raise click.UsageError("bodies must go before their events: --bodies-older-than has to be the shorter one")
+        raise click.UsageError("bodies must go before their events: the age of bodies has to be the shorter one")
     return Ages(events, bodies, tombstones) if events or bodies or tombstones else None

@@ -81,8 +81,8 @@ def dead_purge(ids: tuple[int, ...], *, older_than: timedelta | None, **values: 
     processor dead purge --older-than 30d --dry-run
     processor dead purge --type call.ringing --error Discard --older-than 7d
 
-    A delivery of the same event after that is a new event, and is handled. To keep the record and close the event,
-    use `processor skip`.
+    A delivery of the same event after that is answered as a duplicate, and not handled: its key stays. To keep the
+    record and close the event, use `processor skip`.
     """  # noqa: D301 - see above
     wish = take_wish(values)
     unfiltered = older_than is None and chosen(ids, {**values}).empty

@@ -1,7 +1,7 @@
 """The claim, the handlers, the commit: the loop that makes attempts.
 
-One transaction a batch: it locks the events' rows and subjects, holds a savepoint an event, and ends by setting
-processed_at. The locks are the claim and the commit is the completion, so a handler's writes and processed_at
+One transaction a batch: it locks the events' rows and subjects, holds a savepoint for each event or a few, and ends by
+setting processed_at. The locks are the claim and the commit is the completion, so a handler's writes and processed_at
 can't part, and a worker that dies leaves its events free at once. What it leaves as well is a row that says what
 it was about to run; whoever finds it settles whom to blame.
 """
@@ -24,7 +24,6 @@ from processor.claim import PREFIX, Claimed, Scope, answered, ask, asking, claim
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.failure import describe
-from processor.migrations import PENDING
 from processor.outcome import Journal, Outcome, Totals, log_crashes
 from processor.page import Page
 from processor.registry import handlers_of, longest
@@ -34,7 +33,7 @@ from processor.settle import CRASHES_MAX, Settling
 from processor.turns import Turns
 from processor.wakeup import Wakeup
 from processor.watched import Watched
-from sql import load
+from sql import database, load
 
 log = logging.getLogger("processor")
 
@@ -157,8 +156,7 @@ class Processor:
             if once or isinstance(error, psycopg.errors.InsufficientPrivilege):
                 raise
             if not self.lost:
-                todo = "; run `processor db migrate`" if isinstance(error, PENDING) else ""
-                log.error("database unavailable cause=%s%s", describe(error), todo)
+                log.error("database unavailable cause=%s%s", describe(error), database.todo(error))
             self.lost = True
             self.stopping.wait(1.0)
             return None

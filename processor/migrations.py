@@ -23,8 +23,6 @@ TABLE = (
     " digest text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
 )
 FILE = re.compile(r"(\d{4})_(\w+)\.sql")
-# What our statements raise on a database that has none of our tables, or older ones.
-PENDING = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from sql import load
 log = logging.getLogger("processor")
 
 CONCURRENCY = 16
-LEASE_SECONDS = 30.0  # past the longest handler, without a word, after which a worker is taken for dead
+LEASE_SECONDS = 30.0  # past what one event's handlers may take, without a word, after which a worker is taken for dead
 EXTEND_SECONDS = 10.0
 BEAT_SECONDS = 1.0
 LOOK_SECONDS = 0.1  # between two looks for new events while handlers are running

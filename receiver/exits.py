@@ -42,7 +42,7 @@ def told(error: Exception) -> tuple[list[str], int] | None:
 
 def _of_the_database(error: psycopg.Error) -> tuple[list[str], int] | None:
     match error:
-        case psycopg.errors.UndefinedTable():
+        case psycopg.Error() if isinstance(error, database.PENDING):
             fault = "the database has no tables of ours, or older ones; run `processor db migrate`"
             return [fault], BAD_CONFIGURATION
         case psycopg.errors.InsufficientPrivilege():

@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -65,7 +65,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """One delivery that is yet to be written. at: seconds of the clock."""
+    """One delivery that is yet to be written. at: monotonic seconds."""
 
     source: str
     cause: str
@@ -78,14 +78,11 @@ class Waiting:
 
 
 class Quarantine:
-    """What one receiver keeps. limits: None: nothing. *clock*: seconds that only go forward."""
+    """What one receiver keeps. limits: None: nothing."""
 
-    def __init__(
-        self, dsn: str, limits: Limits | None, every: float = EVERY, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, dsn: str, limits: Limits | None, every: float = EVERY) -> None:
         self.dsn = dsn
         self.limits = limits
-        self.clock = clock
         self.waiting: list[Waiting] = []
         self.saver = Saver("quarantined deliveries", every, lambda _last: bool(self.waiting), self.save)
 
@@ -118,14 +115,14 @@ class Quarantine:
                 json.dumps(kept(delivery, sources)),
                 delivery.body[: self.limits.body],
                 len(delivery.body),
-                self.clock(),
+                time.monotonic(),
             )
         )
 
     async def save(self) -> None:
         """Write what waits, and delete what is more than enough; commits. Raises psycopg.Error, and it waits on."""
         assert self.limits  # noqa: S101 - without limits nothing waits
-        taken, now = list(self.waiting), self.clock()
+        taken, now = list(self.waiting), time.monotonic()
         rows = [{**asdict(one), "seconds": now - one.at} for one in taken]
         sources = {one.source for one in taken}
         async with await AsyncConnection.connect(self.dsn, **database.CONNECT) as conn, conn.transaction():

@@ -206,7 +206,7 @@ def _cause(error: Exception | None) -> Exception:
         case psycopg.Error() if isinstance(error, OF_THE_ROW):
             return Refused(f"the database refused the row ({error.sqlstate})")
         case psycopg.Error():
-            return Unavailable(f"the database failed ({error.sqlstate})")
+            return Unavailable(f"the database failed ({error.sqlstate}){database.todo(error)}")
     return error or Unavailable("the first delivery's row went away meanwhile")
 
 

@@ -68,7 +68,7 @@ class Wakeup:
                     await self._notify_on(conn)
             except psycopg.Error as error:
                 if not lost:
-                    log.warning("wake-up lost cause=%s; processors poll", type(error).__name__)
+                    log.warning("wake-up lost cause=%s; processors poll", database.cause(error))
                 lost = True
             await asyncio.sleep(RETRY)
 

@@ -6,7 +6,8 @@ No session state is set on a connection, so that a transaction-mode pooler may s
 from collections.abc import Mapping
 from typing import Any
 
-from psycopg import ProgrammingError
+import psycopg
+from psycopg import ProgrammingError, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 # Seconds. A host that vanished is noticed by tcp_user_timeout (ms) while we wait for an answer, and
@@ -22,6 +23,9 @@ SETTINGS: Mapping[str, str | int] = {
 # For connections and pools. Nothing is prepared on the server until it is known that the session is ours alone: a
 # transaction-mode pooler hands the next transaction to another one.
 CONNECT: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
+
+# What our statements raise on a database that has none of our tables, or older ones.
+PENDING = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction)
 
 
 class NoDatabase(Exception):
@@ -42,14 +46,24 @@ def dsn(environ: Mapping[str, str], application_name: str) -> str:
     try:
         given = conninfo_to_dict(url)
     except ProgrammingError:
-        # libpq's message quotes the part it stumbled over, which may be the password.
+        given = None
+    # libpq's message quotes the part it stumbled over, which may be the password; so do later ones about port and host.
+    if given is None or _misread(given):
         raise NoDatabase(
             "DATABASE_URL: expected postgresql://user:password@host:port/name, got something that does "
             "not parse; percent-encode special characters in the password"
-        ) from None
+        )
     # Of several hosts one takes writes: after a failover another one.
     several = {"target_session_attrs": "read-write"} if "," in str(given.get("host") or given.get("hostaddr")) else {}
     return make_conninfo("", **{**SETTINGS, **several, "application_name": application_name, **given})
+
+
+def _misread(given: Mapping[str, Any]) -> bool:
+    """Tell whether a port is none, or an @ is in a host: what a password with a / or @ in a URL is taken for."""
+    ports = [port.strip() for port in str(given.get("port") or "").split(",")]
+    valid = all(not port or (port.isdecimal() and 0 < int(port) < 2**16) for port in ports)
+    hosts = str(given.get("host") or "").split(",")  # a path or a leading @ names a Unix socket
+    return not valid or any("@" in host[1:] and not host.startswith("/") for host in hosts)
 
 
 def hosts(conninfo: str) -> list[str]:
@@ -65,3 +79,19 @@ def hosts(conninfo: str) -> list[str]:
     # libpq's rule: one port is every host's.
     each = [{name: (many * number)[place] for name, many in lists.items()} for place in range(number)]
     return [make_conninfo(conninfo, **one) for one in each]
+
+
+def todo(error: BaseException) -> str:
+    """Return what mends the database where it refuses whatever it is sent, to follow the cause; "" for other errors."""
+    if isinstance(error, PENDING):
+        return "; run `processor db migrate`"
+    return "; see `processor db sql --grants`" if isinstance(error, errors.InsufficientPrivilege) else ""
+
+
+def cause(error: psycopg.Error) -> str:
+    """Return what a log tells of an error, nothing of a row: its class, its state or what the connection met, and todo.
+
+    libpq's text of a connection names host, port and user, never the password.
+    """
+    met = f"({error.sqlstate})" if error.sqlstate else f"{error}"
+    return " ".join(f"{type(error).__name__} {met}".split()) + todo(error)

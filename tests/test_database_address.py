@@ -45,3 +45,25 @@ def test_what_the_url_says_itself_stands():
 )
 def test_hosts_are_tried_at_once_where_one_of_them_takes_writes(url, expected):
     assert hosts(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://inbox:canary/7@db-1/inbox",  # libpq takes canary for a port
+        "postgresql://inbox:a@canary@db-1/inbox",  # and canary@db-1 for a host
+        "postgresql://db-1:canary/inbox",
+        "postgresql://db-1:65536/inbox",
+        "postgresql://db-1,db-2:0/inbox",
+    ],
+)
+def test_a_host_or_port_that_is_none_is_told_before_it_is_tried_and_not_shown(url):
+    with pytest.raises(database.NoDatabase, match="percent-encode") as refused:
+        dsn(url)
+
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["postgresql://", "host=@abstract", "postgresql://u@%2Ftmp%2Fa%40b/inbox", "service=x"])
+def test_what_libpq_finds_without_a_host_stands(url):
+    assert dsn(url)

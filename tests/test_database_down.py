@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from receiver.providers import agent
 from receiver.settings import sources_from
 from receiver.store import Store
 from tests.http_receiver import rows
-from tests.processes import SECRET, agent_event
+from tests.processes import SECRET, agent_event, wait_for
 from tests.receiver_fixtures import BASE_URL, SECRETS, SOURCES, connection, db, start
 from tests.signing import reminder, twilio, vapi
 
@@ -69,11 +70,26 @@ def test_the_process_is_alive_and_not_ready(away):
     assert json.loads(reply.body) == {"ready": False, "reasons": ["the database does not answer"]}
 
 
-def test_a_database_without_tables_is_not_ready_and_stores_nothing(start, empty_dsn):
+def test_the_log_says_what_keeps_the_receiver_from_the_database(start, closed_port, caplog):
+    start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS}, dsn=f"postgresql://inbox:pw@127.0.0.1:{closed_port}/other")
+
+    wait_for(lambda: re.search("wake-up lost cause=OperationalError .*Connection refused", caplog.text))
+    assert "pw@" not in caplog.text
+
+
+def test_a_database_without_tables_is_not_ready_and_stores_nothing(start, empty_dsn, caplog):
     receiver = start(SOURCES, {"BASE_URL": BASE_URL, **SECRETS}, dsn=empty_dsn)
 
     assert reminder(1).to(receiver).status == 503
+    assert "status=503 cause=the database failed (42P01); run `processor db migrate`" in caplog.text
     assert "processor db migrate" in receiver.send("GET", "/readyz", {}).body.decode()
+
+
+def test_with_a_spool_too_the_log_says_that_there_are_no_tables(start, empty_dsn, tmp_path, caplog):
+    receiver = start(SOURCES, {"BASE_URL": BASE_URL, "SPOOL_DIR": str(tmp_path), **SECRETS}, dsn=empty_dsn)
+
+    assert reminder(1).to(receiver).status == 200
+    wait_for(lambda: "spool not drained cause=UndefinedTable (42P01); run `processor db migrate`" in caplog.text)
 
 
 def test_a_database_with_tables_is_ready(start, db):

@@ -53,7 +53,7 @@ def test_a_port_that_is_taken_ends_it_with_1_and_the_reason(dsn):
         done = command("run", "--port", str(taken.getsockname()[1]), DATABASE_URL=dsn)
 
     assert done.returncode == 1
-    assert "address already in use" in done.stderr
+    assert "address already in use; stop who listens there, or give another port" in done.stderr
 
 
 def test_under_uvicorn_nothing_of_a_url_is_logged(dsn):

@@ -14,8 +14,6 @@ from receiver.delivery import Delivery
 TIMEOUT = 10.0  # seconds for an answer
 ANSWER_MAX = 64 * 1024  # bytes of an answer that are read
 
-Headers = Iterable[tuple[str, str]]
-
 
 @dataclass(frozen=True)
 class Reply:

@@ -49,8 +49,12 @@ def bound(host: str, port: int) -> list[socket.socket]:
             listeners.append(listener)
         if absent and not listeners:
             raise absent
+    except socket.gaierror as error:
+        raise Taken(f"{host}:{port}: {str(error.strerror).lower()}") from error
     except OSError as error:
-        raise Taken(f"{host}:{port}: {(error.strerror or str(error)).lower()}") from error
+        words = os.strerror(error.errno) if error.errno else str(error)
+        todo = "; stop who listens there, or give another port" if error.errno == errno.EADDRINUSE else ""
+        raise Taken(f"{host}:{port}: {words.lower()}{todo}") from error
     return listeners
 
 

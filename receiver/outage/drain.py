@@ -201,12 +201,14 @@ class Drain:
 
     def _tell(self, error: Exception) -> None:
         """Log what is in the way, once for each kind."""
-        fault = f"{type(error).__name__} {error if isinstance(error, (Failed, Unavailable)) else ''}".rstrip()
+        told = error if isinstance(error, (Failed, Unavailable)) else getattr(error, "sqlstate", None) or ""
+        fault = f"{type(error).__name__} {told}".rstrip()
+        cause = database.cause(error) if isinstance(error, psycopg.Error) else fault
         if fault != self.fault:
-            log.warning("spool not drained cause=%s", fault)
+            log.warning("spool not drained cause=%s", cause)
         self.fault = fault
         if not isinstance(error, (Failed, Unavailable)) and not self.spool.empty:
-            self.lost(fault)
+            self.lost(cause)
 
 
 def _ages(path: Path) -> tuple[float, ...]:
