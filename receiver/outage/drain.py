@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psycopg
+
 from receiver.insert import Saved, Unavailable
 from receiver.metrics import Metrics
 from receiver.outage.bring import bring_each
