@@ -110,7 +110,8 @@ class Supervisor:
             if ended == BAD_CONFIGURATION:
                 code = ended
             elif ended != 0 and not child.killed:
-                log.error("worker died pid=%d cause=%r event=%d", child.pid, how, child.page.read().event)
+                at_work = child.page.read().event or "none"
+                log.error("worker died pid=%d cause=%r event=%s", child.pid, how, at_work)
                 self._account(child, how)
             elif not self.stopping.is_set() and not child.killed:
                 log.warning("worker replaced pid=%d", child.pid)

@@ -10,6 +10,8 @@ import traceback
 import unicodedata
 from collections.abc import Mapping
 
+LEVELS = "DEBUG, INFO, WARNING, ERROR or CRITICAL"
+
 
 class OneLine(logging.Formatter):
     """Time, level, logger, message; what could forge a line or steer a terminal (controls, bidi marks) is escaped."""
@@ -57,9 +59,10 @@ def to_stream(environ: Mapping[str, str]) -> None:
     # Looked up for each line otherwise, and written in none.
     logging._srcfile = None  # noqa: SLF001 - as logging's documentation has it
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    level = environ.get("LOG_LEVEL", "").upper()
-    logging.basicConfig(
-        level=level if level in logging.getLevelNamesMapping() else "INFO", handlers=[handler], force=True
-    )
+    asked = environ.get("LOG_LEVEL", "").strip().upper()
+    known = asked in logging.getLevelNamesMapping()
+    logging.basicConfig(level=asked if known else "INFO", handlers=[handler], force=True)
+    if asked and not known:
+        logging.getLogger("log").warning("LOG_LEVEL unknown value=%s; expected %s; it is INFO", asked, LEVELS)
     # The pool repeats each failed attempt to connect several times a second.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -82,6 +82,13 @@ def test_a_users_own_handlers_are_found_in_the_current_directory(dsn, db, tmp_pa
     assert "event handled" in done.stderr
 
 
+def test_an_unknown_log_level_is_told_and_is_info(run):
+    done = run("run", "--once", LOG_LEVEL="loud")
+
+    assert done.returncode == 0
+    assert "WARNING log LOG_LEVEL unknown value=LOUD; expected DEBUG, INFO, WARNING, ERROR or CRITICAL" in done.stderr
+
+
 def test_handlers_that_can_not_be_imported_stop_the_start(run):
     done = run("run", "--once", "--handlers", "no_such_module")
 
