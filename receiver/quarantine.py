@@ -18,7 +18,8 @@ from typing import Any
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from receiver.delivery import Delivery, clean
+from receiver.delivery import Delivery
+from receiver.reading import clean
 from receiver.saver import Saver
 from receiver.settings import Limits, Source
 from sql import database, load

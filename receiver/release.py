@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from psycopg import Connection
 
 from receiver import quarantine
-from receiver.delivery import BadSignature, Delivery, Identity, clip
+from receiver.delivery import BadSignature, Delivery, Identity
 from receiver.door import identified
 from receiver.insert import Saved
 from receiver.proof import proven_by
 from receiver.quarantine import Held
+from receiver.reading import clip
 from receiver.settings import Source, source_of
 from receiver.store import Store
 

@@ -4,7 +4,8 @@ import json
 from datetime import timedelta
 from functools import lru_cache
 
-from receiver.delivery import Delivery, Identity, clean
+from receiver.delivery import Delivery, Identity
+from receiver.reading import clean
 from receiver.settings import Source
 
 # These carry a secret, or a session: they are proof at the door, and not kept.

@@ -15,7 +15,7 @@ ALLOWED = {
     "handlers": {"handlers", "processor"},
     "benchmarks": {"benchmarks", "receiver", "processor", "sql"},
 }
-PROVIDERS_ALLOWED = ("receiver.delivery", "receiver.providers")
+PROVIDERS_ALLOWED = ("receiver.delivery", "receiver.reading", "receiver.times", "receiver.providers")
 
 
 def modules(folder):

@@ -7,7 +7,7 @@ import pytest
 from processor import operations, pauses, registry
 from processor.operations import Filter
 from processor.pauses import Target
-from receiver.delivery import clean
+from receiver.reading import clean
 from tests.corpora import CORPORA, INJECTIONS, NAUGHTY, json_files, naughty_strings
 from tests.http_receiver import rows
 from tests.inbox import process

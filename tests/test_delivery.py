@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from receiver.delivery import clean, digest_of, from_text, key
+from receiver.delivery import digest_of, key
+from receiver.reading import clean
+from receiver.times import from_text
 
 quick = hypothesis_settings(max_examples=300, deadline=None, database=None)
 

@@ -16,24 +16,10 @@ import re
 
 from pydantic import BaseModel, ConfigDict
 
-from receiver.delivery import (
-    Answer,
-    BadSignature,
-    Delivery,
-    Identity,
-    Unparseable,
-    about,
-    digest_of,
-    first_of,
-    from_epoch,
-    from_text,
-    key,
-    read_object,
-    scalar,
-    unparseable,
-    word,
-)
+from receiver.delivery import Answer, BadSignature, Delivery, Identity, about, digest_of, key, unparseable
 from receiver.providers import standard_webhooks
+from receiver.reading import Unparseable, read_object, scalar, word
+from receiver.times import first_of, from_epoch, from_text
 
 SIGNATURE = "x-webhook-signature"
 METHODS = ("POST",)

@@ -23,24 +23,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from receiver.delivery import (
-    Answer,
-    BadSignature,
-    Delivery,
-    Identity,
-    Unparseable,
-    about,
-    digest_of,
-    first_of,
-    from_epoch,
-    from_text,
-    key,
-    part,
-    read_object,
-    scalar,
-    unparseable,
-    word,
-)
+from receiver.delivery import Answer, BadSignature, Delivery, Identity, about, digest_of, key, unparseable
+from receiver.reading import Unparseable, part, read_object, scalar, word
+from receiver.times import first_of, from_epoch, from_text
 
 METHODS = ("POST",)
 NEEDS_BASE_URL = False

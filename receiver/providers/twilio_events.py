@@ -10,24 +10,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from receiver.delivery import (
-    Delivery,
-    Identity,
-    Unparseable,
-    about,
-    digest_of,
-    first_of,
-    from_epoch,
-    from_text,
-    key,
-    part,
-    read_json,
-    scalar,
-    unparseable,
-    word,
-)
+from receiver.delivery import Delivery, Identity, about, digest_of, key, unparseable
 from receiver.providers.twilio_form import Fields, fields_of, is_form, parse_form, query_bytes, signed_content, text_of
 from receiver.providers.twilio_numbers import Options
+from receiver.reading import Unparseable, part, read_json, scalar, word
+from receiver.times import first_of, from_epoch, from_text
 
 FIELDS_MAX = 1000
 STREAM_TYPES = {"stream-started": "stream.started", "stream-stopped": "stream.stopped"}

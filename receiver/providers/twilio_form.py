@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import unquote_to_bytes
 
-from receiver.delivery import BadSignature, Delivery, clean
+from receiver.delivery import BadSignature, Delivery
 from receiver.providers.twilio_plain import plain_canonical, plain_fields
+from receiver.reading import clean
 
 FORM = "application/x-www-form-urlencoded"
 REMEMBERED_MAX = 16 * 1024  # bytes of a form; parsed it takes up to forty times as much memory

@@ -17,9 +17,10 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from receiver.delivery import Answer, BadSignature, Delivery, Unparseable, part, read_object
+from receiver.delivery import Answer, BadSignature, Delivery
 from receiver.providers.standard_webhooks import check_timestamp
 from receiver.providers.vapi_events import identify
+from receiver.reading import Unparseable, part, read_object
 
 __all__ = [
     "METHODS",

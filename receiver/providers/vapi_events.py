@@ -11,22 +11,9 @@ Sources: VapiAI/docs (events, openapi.json); tests/vectors/payloads-vapi.json, v
 import re
 from typing import Any
 
-from receiver.delivery import (
-    Delivery,
-    Identity,
-    Unparseable,
-    about,
-    digest_of,
-    first_of,
-    from_epoch,
-    from_text,
-    key,
-    part,
-    read_object,
-    scalar,
-    unparseable,
-    word,
-)
+from receiver.delivery import Delivery, Identity, about, digest_of, key, unparseable
+from receiver.reading import Unparseable, part, read_object, scalar, word
+from receiver.times import first_of, from_epoch, from_text
 
 STATUSES = {
     "scheduled": "call.scheduled",

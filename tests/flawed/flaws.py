@@ -25,10 +25,10 @@ from processor.batch import Batch
 from processor.claim import read
 from processor.loop import Processor
 from processor.outcome import Outcome
-from receiver.delivery import Unparseable, read_object
 from receiver.door import Door
 from receiver.insert import Saved
 from receiver.providers import agent, standard_webhooks, twilio
+from receiver.reading import Unparseable, read_object
 from receiver.store import Store
 from tests.flawed import checks
 
