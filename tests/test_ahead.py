@@ -13,7 +13,7 @@ from processor import cursor, loop, on
 from processor.attempt import CONFLICTS_MAX
 from processor.loop import Processor
 from tests.handler_fixtures import effects, no_handlers, write
-from tests.inbox import add
+from tests.inbox import add, look
 from tests.processes import processor, wait_for
 
 __all__ = ["effects", "no_handlers"]
@@ -117,9 +117,13 @@ def test_a_handler_waits_for_a_row_that_the_batch_before_it_wrote(db, effects, d
     assert outcomes(db) == [("handled", 1, False, 0, 5 * BATCH)]
 
 
-def test_a_commit_that_waits_for_the_next_batchs_handlers_has_it_when_they_are_done(db, effects, drained):
+@pytest.mark.parametrize("quick", [600.0, 0.0], ids=["quick", "slow"])
+def test_a_commit_that_waits_for_the_next_batchs_handlers_has_it_when_they_are_done(
+    db, effects, drained, monkeypatch, quick
+):
     # The first batch's deferred check comes to a row that the second one's handlers have locked: it is let go on by
     # them, once they have it.
+    monkeypatch.setattr(loop, "QUICK", quick)
     db.execute("CREATE TABLE shared (one int PRIMARY KEY)")
     db.execute("INSERT INTO shared VALUES (1)")
     db.execute("""
@@ -281,6 +285,26 @@ def test_a_refused_commit_blames_nobody_whose_events_were_claimed_meanwhile(db, 
     assert paid == [(event,) for event in others]
     done = "SELECT count(*) FROM webhook_events WHERE outcome = 'handled' AND attempts = 1 AND crashes = 0"
     assert db.execute(done).fetchone() == (len(others),)
+
+
+def test_batches_that_are_refused_together_are_both_blamed(db, effects, worker):
+    db.execute(
+        "CREATE TABLE owed (event bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)"
+    )
+    ran = []
+
+    @on("call.ringing")
+    def owe(event, conn):
+        ran.append(event.id)
+        conn.execute("INSERT INTO owed VALUES (%s, -1)", [event.id])
+
+    first, *_ = [add(db) for _ in range(4 * BATCH)]
+
+    worker.run(1, once=True)
+    db.execute("DROP TABLE owed")
+    (attempts,) = look(db, first, "attempts")
+
+    assert ran.count(first) == 1 + attempts, "with the others of its batch, and each time alone"
 
 
 def test_a_connection_lost_with_events_claimed_ahead_frees_them(db, effects, dsn):
