@@ -126,6 +126,8 @@ class Handed(psycopg.Connection[Any]):
             self.undone, self.sharing = self.sharing, []
             # As psycopg does after a rollback: what a statement is about may have gone with it.
             self._prepared.clear()
+            # Now: psycopg would do it behind the next statement, and lose that where it was prepared just then.
+            self.own.wait(self._prepared.maintain_gen(self))
         elif self.pgconn.transaction_status != TransactionStatus.INTRANS:
             raise psycopg.InternalError("a handler failed past its connection, by that's pgconn")
         self.pending = False
