@@ -244,6 +244,28 @@ def test_who_has_done_the_little_that_was_due_goes_on_with_what_is_claimed(db, e
     assert "database unavailable" not in caplog.text
 
 
+def test_what_a_batch_leaves_to_the_next_is_seen_whatever_the_claim_sent_before_has_come_to(
+    db, effects, worker, monkeypatch
+):
+    # The claim behind the first batch's commit only parks who waits behind the last event, and is to be made again.
+    monkeypatch.setattr(cursor, "FULL_SCAN", 600.0)
+    monkeypatch.setattr(cursor, "FULL_SCAN_MOST", 600.0)
+    events = [add(db, next_attempt_at="2020-01-01") for _ in range(2 * BATCH)]
+    add(db, subject="call/waits", next_attempt_at="2100-01-01")
+    add(db, subject="call/waits", next_attempt_at="2020-01-02")
+    lost = list[int]()
+
+    @on("call.ringing")
+    def lose(event, conn):
+        if event.id == events[BATCH + 1] and len(lost) <= CONFLICTS_MAX:
+            lost.append(event.id)
+            raise psycopg.errors.SerializationFailure
+
+    totals = worker.run(1, once=True)
+
+    assert totals.handled == 2 * BATCH
+
+
 def test_who_loses_to_another_at_each_commit_is_found_out_however_much_is_due_besides(db, effects, worker, caplog):
     db.execute("""
         CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
