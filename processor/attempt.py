@@ -45,6 +45,11 @@ class Refused(Exception):
         self.shared = shared
         self.conflict = isinstance(cause, CONFLICTS)
 
+    def join(self, other: "Refused") -> None:
+        """Speak for another batch that was refused at the same time, as well."""
+        self.events = self.events + other.events
+        self.conflict = self.conflict or other.conflict
+
 
 def attempt(conn: Handed, event: Event, handlers: list[Handler]) -> Outcome:
     """Run an event's handlers in a savepoint of the batch's transaction, and say what became of it.

@@ -14,7 +14,7 @@ class Cursor:
 
     What was committed late, or freed by a dead worker, lies behind it: it restarts now and then.
     whole: whether the claims since the oldest event have left nothing out. took: seconds, the last time it looked at
-    everything; under_way: it is at that, and has not come to the end.
+    everything; under_way: it is at that, and has not come to the end. asked: a claim has begun since the last restart.
     """
 
     after_at: str = START
@@ -23,10 +23,11 @@ class Cursor:
     started_at: float = field(default_factory=time.monotonic)
     took: float = 0.0
     under_way: bool = False
+    asked: bool = False
 
     def restart(self) -> None:
         """Look at everything next time."""
-        self.after_at, self.after_id, self.whole = START, 0, True
+        self.after_at, self.after_id, self.whole, self.asked = START, 0, True, False
 
     def begin(self) -> None:
         """Prepare a claim: from the oldest event on if that is due again, and the last time came to its end."""
@@ -35,9 +36,12 @@ class Cursor:
             self.restart()
         if self.after_at == START:
             self.started_at = time.monotonic()
+        self.asked = True
 
     def end(self, after_at: str, after_id: int, *, more: bool) -> bool:
         """Go on from where a claim ended, *more*: before it had looked to the end; return whether all was looked at."""
+        if not self.asked:  # it began before the restart, behind a commit, and may have passed by what that is for
+            return False
         if not more and (self.under_way or self.after_at == START):
             self.took = time.monotonic() - self.started_at
         self.under_way = more

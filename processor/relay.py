@@ -73,22 +73,19 @@ class Relay:
         """
         self.lean = max(0, self.lean - 1)
         early = overlaps and batch.full and not self.lean
-        coming = self.under_way is not None and self.under_way.asked > 0
-        if not coming:
-            with batch.left_where_it_fails():
-                self.land()
-            if early:
-                self._claim_ahead(batch.session, most)
+        before = self.under_way
+        coming = before is not None and before.asked > 0
+        if early and before is None:
+            self._claim_ahead(batch.session, most)
         with batch.or_nothing():
             # The batch after the next. Not after long ones: who claims it keeps it from others until its turn.
             batch.asked = most if early and batch.quick and (coming or self.ahead) else 0
             batch.send_end(self.worker.asking(batch.session, most) if batch.asked else b"")
-        before, self.under_way = self.under_way, batch
-        try:
-            self._landed(before)
-        except (psycopg.Error, Refused):
-            self.land()
-            raise
+        # Not waited for before that: it may wait, too, for what this batch's handlers have locked.
+        self.under_way = batch
+        self._both_landed(before)
+        if early and before is not None and not coming:
+            self._claim_ahead(batch.session, most)
         if self.ahead and self.spare:
             session, self.spare = self.spare, batch.session
             return session
@@ -106,6 +103,20 @@ class Relay:
         if self.spare is not None:
             self.spare.conn.close()
             self.spare = None
+
+    def _both_landed(self, before: Batch | None) -> None:
+        """Wait until the batch before is committed; where it isn't, for the one under way as well."""
+        try:
+            self._landed(before)
+        except Refused as error:
+            try:
+                self.land()
+            except Refused as other:  # else the elder would be run beside another each time, and never be blamed
+                error.join(other)
+            raise
+        except psycopg.Error:
+            self.land()
+            raise
 
     def _landed(self, batch: Batch | None) -> None:
         """Wait until it is committed, and for the claim that was sent with it."""

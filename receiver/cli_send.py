@@ -45,8 +45,6 @@ def send(  # noqa: PLR0913 - one argument an option
     receiver send                                  which types there are
     receiver send twilio call.completed --id CA0123
     receiver send twilio call.answered --query campaign_id=spring --query contact_id=ann
-    receiver explain --file request.http  why its signature is not right
-    receiver quarantine list              refused deliveries that were kept; release lets them in
     receiver send agent call.failed --curl         the same as a curl command
     """  # noqa: D301 - the character, not its escape, keeps click from filling the lines
     to = receiver_at(to)

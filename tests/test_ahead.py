@@ -13,7 +13,7 @@ from processor import cursor, loop, on
 from processor.attempt import CONFLICTS_MAX
 from processor.loop import Processor
 from tests.handler_fixtures import effects, no_handlers, write
-from tests.inbox import add
+from tests.inbox import add, look
 from tests.processes import processor, wait_for
 
 __all__ = ["effects", "no_handlers"]
@@ -117,9 +117,13 @@ def test_a_handler_waits_for_a_row_that_the_batch_before_it_wrote(db, effects, d
     assert outcomes(db) == [("handled", 1, False, 0, 5 * BATCH)]
 
 
-def test_a_commit_that_waits_for_the_next_batchs_handlers_has_it_when_they_are_done(db, effects, drained):
+@pytest.mark.parametrize("quick", [600.0, 0.0], ids=["quick", "slow"])
+def test_a_commit_that_waits_for_the_next_batchs_handlers_has_it_when_they_are_done(
+    db, effects, drained, monkeypatch, quick
+):
     # The first batch's deferred check comes to a row that the second one's handlers have locked: it is let go on by
     # them, once they have it.
+    monkeypatch.setattr(loop, "QUICK", quick)
     db.execute("CREATE TABLE shared (one int PRIMARY KEY)")
     db.execute("INSERT INTO shared VALUES (1)")
     db.execute("""
@@ -240,6 +244,28 @@ def test_who_has_done_the_little_that_was_due_goes_on_with_what_is_claimed(db, e
     assert "database unavailable" not in caplog.text
 
 
+def test_what_a_batch_leaves_to_the_next_is_seen_whatever_the_claim_sent_before_has_come_to(
+    db, effects, worker, monkeypatch
+):
+    # The claim behind the first batch's commit only parks who waits behind the last event, and is to be made again.
+    monkeypatch.setattr(cursor, "FULL_SCAN", 600.0)
+    monkeypatch.setattr(cursor, "FULL_SCAN_MOST", 600.0)
+    events = [add(db, next_attempt_at="2020-01-01") for _ in range(2 * BATCH)]
+    add(db, subject="call/waits", next_attempt_at="2100-01-01")
+    add(db, subject="call/waits", next_attempt_at="2020-01-02")
+    lost = list[int]()
+
+    @on("call.ringing")
+    def lose(event, conn):
+        if event.id == events[BATCH + 1] and len(lost) <= CONFLICTS_MAX:
+            lost.append(event.id)
+            raise psycopg.errors.SerializationFailure
+
+    totals = worker.run(1, once=True)
+
+    assert totals.handled == 2 * BATCH
+
+
 def test_who_loses_to_another_at_each_commit_is_found_out_however_much_is_due_besides(db, effects, worker, caplog):
     db.execute("""
         CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
@@ -281,6 +307,26 @@ def test_a_refused_commit_blames_nobody_whose_events_were_claimed_meanwhile(db, 
     assert paid == [(event,) for event in others]
     done = "SELECT count(*) FROM webhook_events WHERE outcome = 'handled' AND attempts = 1 AND crashes = 0"
     assert db.execute(done).fetchone() == (len(others),)
+
+
+def test_batches_that_are_refused_together_are_both_blamed(db, effects, worker):
+    db.execute(
+        "CREATE TABLE owed (event bigint PRIMARY KEY, paid bigint REFERENCES owed DEFERRABLE INITIALLY DEFERRED)"
+    )
+    ran = []
+
+    @on("call.ringing")
+    def owe(event, conn):
+        ran.append(event.id)
+        conn.execute("INSERT INTO owed VALUES (%s, -1)", [event.id])
+
+    first, *_ = [add(db) for _ in range(4 * BATCH)]
+
+    worker.run(1, once=True)
+    db.execute("DROP TABLE owed")
+    (attempts,) = look(db, first, "attempts")
+
+    assert ran.count(first) == 1 + attempts, "with the others of its batch, and each time alone"
 
 
 def test_a_connection_lost_with_events_claimed_ahead_frees_them(db, effects, dsn):

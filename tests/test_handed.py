@@ -311,6 +311,20 @@ def test_a_migration_that_outdates_what_was_prepared_costs_no_attempt(db, dsn, e
     assert look(db, event, "outcome, attempts, last_error") == ("handled", 1, None)
 
 
+def test_what_is_prepared_after_an_event_failed_lasts(db, effects, work):
+    @on("call.ringing")
+    def handle(event, conn):
+        conn.cursor().executemany("INSERT INTO effects VALUES (%s, 'done')", [[event.id]])  # which prepares it at once
+        if event.id == events[1]:
+            raise ZeroDivisionError
+
+    events = [add(db) for _ in range(4)]
+
+    work()
+
+    assert effects() == [(event, "done") for event in events if event != events[1]]
+
+
 def test_on_a_connection_that_others_use_as_well_nothing_is_prepared(db, prepared):
     process(db)
 
