@@ -18,15 +18,16 @@ from functools import cached_property
 import psycopg
 from psycopg import Connection
 
-from processor.attempt import CONFLICTS_MAX, Refused, failed, record
+from processor.attempt import Refused
 from processor.batch import Batch
+from processor.blame import Blame
 from processor.claim import PREFIX, Claimed, Scope, answered, ask, asking, claim
 from processor.cursor import FULL_SCAN, Cursor
 from processor.event import Event
 from processor.failure import describe
 from processor.outcome import Journal, Outcome, Totals, log_crashes
 from processor.page import Page
-from processor.registry import handlers_of, longest
+from processor.registry import longest
 from processor.relay import Relay
 from processor.session import Session, settings
 from processor.settle import CRASHES_MAX, Settling
@@ -60,7 +61,7 @@ class Processor:
     lost: whether the database did not answer the last time.
     batch_size: events a batch, at most; light_size: where that is more, and the last batch was light.
     run_id: the batch in hand, or the last one; runs: the last ones' numbers.
-    conflicts: batches in a row that lost to another's transaction. apart: events that share no savepoint yet.
+    apart: events that share no savepoint yet.
     page: where to say which event is at work, for a supervisor that ends what takes too long.
     listen: whether to let the receiver end a wait, before the interval is over.
     overlap: whether a batch may begin while the last one's commit is under way. totals: what became of all that ran.
@@ -76,7 +77,6 @@ class Processor:
     cursor: Cursor = field(default_factory=Cursor)
     lost: bool = False
     run_id: int = 0
-    conflicts: int = 0
     timeout: float = TIMEOUT
     page: Page | None = None
     listen: bool = True
@@ -91,6 +91,7 @@ class Processor:
         """Know how to wait."""
         self.wakeup = Wakeup(listen=self.listen)
         self.relay = Relay(self)
+        self.blame = Blame(self.connect, self.journal, self.stopping)
 
     @cached_property
     def _settings(self) -> bytes:
@@ -149,7 +150,7 @@ class Processor:
             batch = self.batch(self._open(), most)
         except Refused as error:
             self._close()
-            self._blame(error)
+            self.lay_blame(error)
             return None
         except psycopg.Error as error:
             self._close()
@@ -160,7 +161,7 @@ class Processor:
             self.lost = True
             self.stopping.wait(1.0)
             return None
-        self.conflicts = 0
+        self.blame.conflicts = 0
         if self.lost:
             log.warning("database recovered")
             self.lost = False
@@ -200,7 +201,7 @@ class Processor:
             try:
                 self.relay.land()
             except Refused as error:
-                self._blame(error)
+                self.lay_blame(error)
             except psycopg.Error:  # whether it was committed is not known, so neither is it told
                 pass
             self.session.close()
@@ -219,7 +220,7 @@ class Processor:
             self._attempt_all(batch, most)
         here = session is self.session
         # Who has just lost to another is not tried again beside others: it would be lost and found without an end.
-        overlaps = here and self.overlap and not self.conflicts and not self.stopping.is_set()
+        overlaps = here and self.overlap and not self.blame.conflicts and not self.stopping.is_set()
         following = self.relay.end(batch, self.size, overlaps=overlaps and not self.settling.due(SETTLE_SECONDS))
         self.session = following if here else self.session
         return batch
@@ -270,6 +271,10 @@ class Processor:
         session.begun()
         return answered(session.conn)
 
+    def lay_blame(self, refused: Refused) -> None:
+        """Find out, or have it found out, which event a batch was refused for."""
+        self.blame.lay(refused)
+
     def tell(self, outcomes: list[Outcome]) -> None:
         """Log and count what became of attempts, now that it is committed."""
         for outcome in outcomes:
@@ -301,36 +306,3 @@ class Processor:
     @property
     def _beginning(self) -> bytes:
         return BEGIN + self._settings + b"; "
-
-    def _blame(self, refused: Refused) -> None:
-        """Count the attempt of the one event that can be to blame; of several, have each run alone next."""
-        if self._lost_to_another(refused):
-            return
-        ids = [event.id for event in refused.events]
-        log.error("batch refused events=%d first=%d cause=%s", len(ids), ids[0], str(refused).partition(":")[0])
-        if len(ids) > 1:
-            self._elsewhere(lambda conn: conn.execute(load("suspect_events"), {"ids": ids}))
-        else:
-            event = refused.events[0]
-            outcome = failed(event, tuple(handlers_of(event)[:1]), refused.__cause__ or refused, None)
-            if self._elsewhere(lambda conn: record(conn, [outcome])):
-                self.journal.write(outcome)
-
-    def _lost_to_another(self, refused: Refused) -> bool:
-        """Tell whether a batch was refused in favour of another transaction, and is to be run again at once."""
-        if not refused.conflict or self.conflicts >= CONFLICTS_MAX:
-            return False
-        self.conflicts += 1
-        log.warning("batch lost to another transaction events=%d first=%d", len(refused.events), refused.events[0].id)
-        return True
-
-    def _elsewhere(self, change: Callable[[Connection], object]) -> bool:
-        """Write on another connection what the batch's own could not; return whether the database took it."""
-        try:
-            with self.connect() as conn, conn.transaction():
-                change(conn)
-        except psycopg.Error as error:
-            log.warning("attempt not counted cause=%s", describe(error))
-            self.stopping.wait(1.0)
-            return False
-        return True

@@ -246,19 +246,19 @@ class Outside(Processor):
                 self.hanging += 1
                 pool.add_thread()
 
-    def _blame(self, refused: Refused) -> None:
-        """As Processor._blame, for leased events: those behind a refused commit are finished one at a time."""
+    def lay_blame(self, refused: Refused) -> None:
+        """As Processor.lay_blame, for leased events: those behind a refused commit are finished one at a time."""
         first = refused.events[0]
         if first.id not in self.running:
-            super()._blame(refused)
-        elif self._lost_to_another(refused):
+            super().lay_blame(refused)
+        elif self.blame.lost_to_another(refused):
             return
         elif len(refused.events) > 1:
             self.singly = True
         else:
             run = self.running[first.id]
             outcome = failed(first, tuple(run.ran), refused.__cause__ or refused, run.seconds)
-            if self._elsewhere(lambda conn: record(conn, [outcome], self.lease)):
+            if self.blame.elsewhere(lambda conn: record(conn, [outcome], self.lease)):
                 self.journal.write(outcome)
             del self.running[first.id]
             self.ended.remove(run)
