@@ -8,18 +8,15 @@ from functools import partial
 from typing import Any
 
 import psycopg
-from psycopg import ClientCursor, Connection
+from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
-from processor.arrays import array
 from processor.backoff import backoff
 from processor.event import Discard, Event, RetryLater
 from processor.failure import describe
 from processor.handed import Handed
 from processor.outcome import Outcome
 from processor.registry import MAX_ATTEMPTS, Handler
-from processor.session import worker_name
-from sql import load
 
 log = logging.getLogger("processor")
 
@@ -130,51 +127,6 @@ def attempt_together(conn: Handed, events: list[Event], handler: Handler, tell: 
     return [Outcome(event, "handled", seconds=seconds, handlers=(handler,)) for event in events]
 
 
-def record(conn: Connection, outcomes: list[Outcome], lease: int | None = None) -> None:
-    """Write what became of the attempts, made under this lease, in the transaction that holds their rows."""
-    if marks := mark_processed(conn, outcomes):
-        conn.execute(marks)
-    for outcome in outcomes:
-        if outcome.result in ("retry", "dead"):
-            mark_failed(conn, outcome, lease)
-
-
-def mark_processed(conn: Connection, outcomes: list[Outcome]) -> bytes:
-    """Return SQL that closes those of the events that are done."""
-    marks = []
-    for result in ("handled", "no_handler"):
-        chosen = [outcome for outcome in outcomes if outcome.result == result]
-        if chosen:
-            names = {
-                "ids": array(outcome.event.id for outcome in chosen),
-                "outcome": result,
-                "durations": array(outcome.seconds for outcome in chosen),
-                "versions": array(version(outcome.handlers) for outcome in chosen),
-            }
-            marks.append(ClientCursor(conn).mogrify(load("mark_processed"), names).encode())
-    return b"".join(marks)
-
-
-def mark_failed(conn: Connection, outcome: Outcome, lease: int | None = None) -> None:
-    """Record a failed attempt, made under this lease, unless it is another worker's by now."""
-    error = outcome.error or ""
-    names = {
-        "id": outcome.event.id,
-        "attempt": outcome.event.attempt,
-        "lease": lease,
-        "counted": outcome.counted,
-        "error": error,
-        "error_class": error.partition(":")[0],
-        "wait": outcome.wait,
-        "yields": None if outcome.yields is None else timedelta(seconds=outcome.yields),
-        "worker": worker_name(),
-        "seconds": outcome.seconds,
-        "handler": outcome.handlers[-1].name if outcome.handlers else None,
-        "handler_version": version(outcome.handlers),
-    }
-    conn.execute(load("mark_failed"), names)
-
-
 def failed(event: Event, ran: tuple[Handler, ...], error: BaseException, seconds: float | None) -> Outcome:
     """Return what a failed attempt comes to: another after a wait, or death after as many as its handlers have."""
     if isinstance(error, Discard):
@@ -191,11 +143,6 @@ def failed(event: Event, ran: tuple[Handler, ...], error: BaseException, seconds
         event, result, describe(error), wait,
         seconds=seconds, handlers=ran, yields=yields, faulty=True, conflict=conflict,
     )  # fmt: skip
-
-
-def version(handlers: tuple[Handler, ...]) -> str | None:
-    """Return the version of these handlers; None where there was none."""
-    return "+".join(dict.fromkeys(handler.version for handler in handlers)) or None
 
 
 def _call(conn: Handed, handler: Handler, function: Callable[[Connection], Any]) -> None:

@@ -8,8 +8,9 @@ import psycopg
 from psycopg import ClientCursor
 from psycopg.pq.abc import PGresult
 
-from processor.attempt import Refused, mark_failed, mark_processed
+from processor.attempt import Refused
 from processor.outcome import Outcome
+from processor.record import mark_failed, mark_processed
 from processor.session import Session
 from sql import load
 
@@ -72,7 +73,7 @@ class Batch:
         then: SQL that is sent with it, for after it. Raises psycopg.Error.
         """
         conn, ending = self.session.conn, self.session.handed.end()
-        failures = [outcome for outcome in self.outcomes if outcome.result in ("retry", "dead")]
+        failures = [outcome for outcome in self.outcomes if not outcome.done]
         if failures and ending:
             conn.execute(ending)
             ending = b""

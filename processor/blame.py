@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import Connection
 
-from processor.attempt import CONFLICTS_MAX, Refused, failed, record
+from processor.attempt import CONFLICTS_MAX, Refused, failed
 from processor.failure import describe
 from processor.outcome import Journal
+from processor.record import record
 from processor.registry import handlers_of
 from sql import load
 

@@ -250,7 +250,7 @@ class Processor:
                 break
             turns.end(turn, outcomes)
             batch.outcomes += outcomes
-        done = sum(outcome.result in ("handled", "no_handler") for outcome in batch.outcomes)
+        done = sum(outcome.done for outcome in batch.outcomes)
         # Whoever failed before may have had others wait behind it, which nobody tells of.
         first = all(event.attempt == 1 and not event.suspect for event in events)
         batch.spent = first and done == len(claimed.ids) < PREFIX and done > 0

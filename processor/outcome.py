@@ -36,6 +36,11 @@ class Outcome:
     faulty: bool = False
     conflict: bool = False
 
+    @property
+    def done(self) -> bool:
+        """Tell whether the event is processed; else its attempt failed."""
+        return self.result in ("handled", "no_handler")
+
 
 @dataclass
 class Totals:

@@ -14,7 +14,7 @@ from datetime import timedelta
 import psycopg
 from psycopg import Connection
 
-from processor.attempt import Refused, calls_of, failed, record
+from processor.attempt import Refused, calls_of, failed
 from processor.batch import Batch
 from processor.breakers import PROBE_SECONDS, Breakers
 from processor.claim import Claimed, claim
@@ -25,6 +25,7 @@ from processor.loop import BATCH_SECONDS, Processor
 from processor.outcome import Outcome
 from processor.page import Page
 from processor.pool import Pool, Run
+from processor.record import record
 from processor.registry import handlers_of, longest
 from processor.session import Session
 from sql import load

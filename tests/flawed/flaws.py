@@ -20,11 +20,11 @@ import receiver.lanes
 import receiver.outage.file
 import receiver.store
 import sql
-from processor.attempt import record
 from processor.batch import Batch
 from processor.claim import read
 from processor.loop import Processor
 from processor.outcome import Outcome
+from processor.record import record
 from receiver.door import Door
 from receiver.insert import Saved
 from receiver.providers import agent, standard_webhooks, twilio
