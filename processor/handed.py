@@ -8,18 +8,16 @@ Where they may, a few quick events share a savepoint: an event that fails then u
 again.
 """
 
-import os
-import select
 import time
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg import generators
 from psycopg.abc import PQGen
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
+from processor.answers import Answers
 from processor.event import Event
 from processor.plain import Cursor
 from sql.connection import done
@@ -41,11 +39,6 @@ FORGET = (
 KEEP = RELEASE + b"; " + FORGET
 SHARING = 10  # events that share a savepoint, at most
 SHARING_SECONDS = 0.05  # from its taking, after which nobody joins in
-# Who has the only processor keeps the server from answering while he is awake.
-NEIGHBOURS = (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) > 1
-# Seconds for an answer for which it isn't worth to sleep: to fall asleep and be woken costs both sides about as much.
-SOON = 0.0002
-SLOW = 100  # milliseconds for an answer, after which psycopg waits for it: it knows what to do where none comes
 UNDO = b"ROLLBACK TO SAVEPOINT webhook_inbox_event; " + KEEP
 
 
@@ -76,9 +69,7 @@ class Handed(psycopg.Connection[Any]):
         self.undone: list[Event] = []
         self.savepoints = 0
         self.until = 0.0
-        self.soon = False
-        self.answers = select.poll()
-        self.answers.register(own.pgconn.socket, select.POLLIN)
+        self.answers = Answers(own)
         self._refresh()
 
     def __del__(self, *_: object) -> None:
@@ -174,43 +165,6 @@ class Handed(psycopg.Connection[Any]):
         """Take the savepoint in a round trip of its own."""
         self.pgconn.send_query(b"; ".join(self.prelude()))
         yield from done(self.pgconn)
-
-    def results(self) -> list[PGresult]:
-        """Return what was sent came to, as psycopg.generators.execute does, without a generator's steps for each.
-
-        Raises psycopg.OperationalError.
-        """
-        results = list[PGresult]()
-        try:
-            while result := self._result():
-                results.append(result)
-        except psycopg.OperationalError:
-            if not results or results[-1].status != ExecStatus.FATAL_ERROR:
-                raise
-            # Else the server has said why it ends the connection.
-        return results
-
-    def _result(self) -> PGresult | None:
-        pgconn = self.pgconn
-        if pgconn.flush():
-            self.own.wait(generators.send(pgconn))
-        while pgconn.is_busy():
-            if not self._answered():
-                return cast("PGresult | None", self.own.wait(generators.fetch(pgconn)))
-            pgconn.consume_input()
-        return pgconn.get_result()
-
-    def _answered(self) -> bool:
-        """Wait for an answer, but not for long; stay awake as long as the last one took, where that was soon."""
-        if self.soon:
-            until = time.monotonic() + SOON
-            while time.monotonic() < until:
-                if self.answers.poll(0):
-                    return True
-        since = time.monotonic()
-        came = bool(self.answers.poll(SLOW))
-        self.soon = NEIGHBOURS and time.monotonic() - since < SOON
-        return came
 
     def count(self, pgq: "PostgresQuery", prepared: "Prepare", name: bytes, results: list[PGresult]) -> None:
         """Have psycopg know that a statement was sent, so that it is prepared when it is time to."""

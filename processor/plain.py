@@ -82,7 +82,7 @@ class Cursor(psycopg.Cursor[Row]):
                 self._execute_send(pgq, binary=binary)
             else:
                 self._send_query_prepared(name, pgq, binary=binary)
-            results = handed.results()
+            results = handed.answers.results()
             handed.count(pgq, prepared, name, results)
             self._check_results(results)
             self._set_results(results)
