@@ -26,7 +26,7 @@ os.environ.setdefault("SPOOL_DIR", "off")
 
 PREFIX = f"inbox_{os.getpid()}"
 NUMBERS = count(1)
-MEMORY, ROOM = Path("/dev/shm"), 8 << 30  # noqa: S108 - a directory of our own is made there
+MEMORY, ROOM = Path("/dev/shm"), 8 << 30
 KEPT_TABLE = "webhook_migrations"
 TABLES = """
     SELECT relnamespace::regnamespace::text, relname FROM pg_class
